@@ -1,0 +1,101 @@
+package codec
+
+import "fmt"
+
+// Code says why a login was refused or a link was closed. The table in this
+// file is the only one: texts, docs/protocol.md and the client's behaviour
+// derive from it.
+type Code uint32
+
+// The codes.
+const (
+	CodeMalformedFrame  Code = 4001
+	CodeFrameTooLarge   Code = 4002
+	CodeBadVersion      Code = 4003
+	CodeUnexpectedFrame Code = 4004
+	CodeMalformedBody   Code = 4005
+	CodeLoginTimeout    Code = 4006
+	CodeNotLoggedIn     Code = 4007
+	CodeBadParameter    Code = 4008
+	CodeSlowReader      Code = 4009
+
+	CodeServerFull     Code = 5001
+	CodeServerDraining Code = 5002
+	CodeUnavailable    Code = 5003
+	CodeOverloaded     Code = 5004
+
+	CodeAnotherLogin   Code = 6001
+	CodeReplaced       Code = 6002
+	CodeKickedREST     Code = 6003
+	CodeAccountDeleted Code = 6004
+	CodePolicyChange   Code = 6005
+	CodeSigEnded       Code = 6006
+	CodeKickedOffline  Code = 6208
+
+	CodeSigExpired    Code = 70001
+	CodeSigEmpty      Code = 70002
+	CodeSigMalformed  Code = 70003
+	CodeSigMismatch   Code = 70009
+	CodeSigOtherUser  Code = 70013
+	CodeSigOtherApp   Code = 70014
+	CodeAppWithoutKey Code = 70016
+	CodeUnknownApp    Code = 70020
+)
+
+// CodeInfo is a row of the code table.
+type CodeInfo struct {
+	Code      Code
+	Name      string
+	Text      string
+	Reconnect bool // may the client try again by itself, after retry_after_ms, with what it has
+}
+
+// Codes is the table of codes, ordered by number.
+var Codes = []CodeInfo{
+	{CodeMalformedFrame, "MalformedFrame", "the bytes are no frame", false},
+	{CodeFrameTooLarge, "FrameTooLarge", "the frame is larger than allowed here", false},
+	{CodeBadVersion, "BadVersion", "the server does not speak this protocol version", false},
+	{CodeUnexpectedFrame, "UnexpectedFrame", "a frame of this type is not allowed here", false},
+	{CodeMalformedBody, "MalformedBody", "the frame's body does not decode", false},
+	{CodeLoginTimeout, "LoginTimeout", "no login arrived in time", true},
+	{CodeNotLoggedIn, "NotLoggedIn", "the first frame must be a login", false},
+	{CodeBadParameter, "BadParameter", "a field of the login is missing or out of bounds", false},
+	{CodeSlowReader, "SlowReader", "the client does not read what it is sent", true},
+	{CodeServerFull, "ServerFull", "the server has no room for another link", true},
+	{CodeServerDraining, "ServerDraining", "the server is going down", true},
+	{CodeUnavailable, "Unavailable", "the login could not be decided or stored now", true},
+	{CodeOverloaded, "Overloaded", "too many logins at once", true},
+	{CodeAnotherLogin, "AnotherLogin", "another device logged in and the login policy allows only one of the two", false},
+	{CodeReplaced, "Replaced", "the same device logged in again on a new link", false},
+	{CodeKickedREST, "Kicked", "kicked by the app's backend or operator", false},
+	{CodeAccountDeleted, "AccountDeleted", "the account was deleted", false},
+	{CodePolicyChange, "PolicyChange", "the login policy changed", false},
+	{CodeSigEnded, "SigEnded", "the UserSig of this login has expired", false},
+	{CodeKickedOffline, "KickedWhileOffline", "the instance was kicked while the client was away", false},
+	{CodeSigExpired, "SigExpired", "the UserSig is expired or was issued before a kick", false},
+	{CodeSigEmpty, "SigEmpty", "the UserSig is empty", false},
+	{CodeSigMalformed, "SigMalformed", "the UserSig does not decode", false},
+	{CodeSigMismatch, "SigMismatch", "the UserSig's signature does not verify", false},
+	{CodeSigOtherUser, "SigOtherUser", "the UserSig is for another UserID", false},
+	{CodeSigOtherApp, "SigOtherApp", "the UserSig is for another SDKAppID", false},
+	{CodeAppWithoutKey, "AppWithoutKey", "the app has no key", false},
+	{CodeUnknownApp, "UnknownApp", "there is no app with this SDKAppID", false},
+}
+
+// Info returns the code's row; ok is false for a code that is not in the table.
+func (c Code) Info() (info CodeInfo, ok bool) {
+	for i := range Codes {
+		if Codes[i].Code == c {
+			return Codes[i], true
+		}
+	}
+	return CodeInfo{Code: c}, false
+}
+
+// String returns the code's name.
+func (c Code) String() string {
+	if info, ok := c.Info(); ok {
+		return info.Name
+	}
+	return fmt.Sprintf("Code(%d)", uint32(c))
+}
