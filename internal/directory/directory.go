@@ -92,13 +92,13 @@ type LoginOp struct {
 }
 
 // LeaveReason says how a link's instance ended.
-type LeaveReason uint8
+type LeaveReason = presence.LeaveReason
 
 // The reasons.
 const (
-	LeaveLogout     LeaveReason = 1 + iota // the client logged out: none
-	LeaveLinkClosed                        // FIN, RST, socket error, or closed by us for a fault of the client: PushOnline or none
-	LeaveTimeOut                           // silent for too long: PushOnline or none
+	LeaveLogout     = presence.LeaveLogout     // the client logged out: none
+	LeaveLinkClosed = presence.LeaveLinkClosed // FIN, RST, socket error, or closed by us for a fault of the client: PushOnline or none
+	LeaveTimeOut    = presence.LeaveTimeOut    // silent for too long: PushOnline or none
 )
 
 // LeaveOp ends what a link stood for. Only Key, Device and Link.Node/Link.ID name it.

@@ -107,6 +107,15 @@ func (p Platform) row() platformRow {
 	return platforms[p]
 }
 
+// slotPlatforms yields the platforms that policy and limits speak of.
+func slotPlatforms(yield func(Platform) bool) {
+	for p := Platform(1); p < platformEnd; p++ {
+		if p.Slot() == p && !yield(p) {
+			return
+		}
+	}
+}
+
 // ParsePlatform returns the platform with our own name s, compared byte for byte.
 func ParsePlatform(s string) (Platform, bool) {
 	for p := Platform(1); p < platformEnd; p++ {

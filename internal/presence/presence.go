@@ -117,6 +117,9 @@ type Device struct {
 	Model      string // 0..64 bytes
 }
 
+// is reports whether the device has this key within its user.
+func (d *Device) is(p Platform, id string) bool { return d.Platform == p && d.ID == id }
+
 // Instance is one login of one device of one user. Its key within the user is
 // (Platform, Device.ID).
 type Instance struct {
@@ -141,7 +144,7 @@ type User struct {
 	RevokedSeq   uint64
 	LastSeenMS   int64 // last time an instance was Online, 0 = never
 	CustomStatus string
-	Instances    []Instance
+	Instances    []Instance // in order of login time, then InstID
 }
 
 // Status is the user's status: Online before PushOnline before Offline.
@@ -231,15 +234,18 @@ type Transition struct {
 	Action   Action
 	Reason   Reason
 	// Inst is the instance after the change; Inst.Status is Offline if it ended.
-	// Inst.Link.Addr is its link's address, the last one after a time-out or kick.
+	// Inst.Link.Addr is its link's address, the last one after a time-out or
+	// kick; Inst.Link.ID is 0 unless the instance is Online.
 	Inst Instance
 	// Before is the instance status before the change.
 	Before Status
 	// ByREST is set when the change came over REST or the console (OptPlatform=RESTAPI).
 	ByREST bool
-	// Kicked lists the instances that a Login pushed out, oldest login first.
+	// Kicked lists the instances that a Login pushed out, oldest login first, as
+	// they were before. Shared with LoginDecision.Kicked: not to be written.
 	Kicked []Instance
-	// UserStatus is the user's status after the change.
+	// UserStatus and CustomStatus are the user's after the decision that this
+	// change is part of: nobody sees the states between the changes of a decision.
 	UserStatus   Status
 	CustomStatus string
 }
@@ -257,7 +263,7 @@ const (
 	CodeOK               = 0
 	CodeKickedOffline    = 6208  // resume of an instance that is gone and that the policy has no room for
 	CodeSigRevoked       = 70001 // UserSig issued before the cut-off
-	CodeTicketRevoked    = -1    // internal: the ticket is revoked or of another user; try the UserSig
+	CodeTicketRevoked    = -1    // internal: the ticket is revoked or of a lost state; try the UserSig
 	CodeAccountNotExist  = 70107
 	CodeInstanceNotExist = -2 // internal: the user has no such instance
 )
