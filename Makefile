@@ -1,0 +1,63 @@
+# Two commands for a newcomer: make run, make test.
+SHELL := /bin/bash
+GO ?= go
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -X github.com/rollcall-im/rollcall/internal/buildinfo.Version=$(VERSION)
+FUZZTIME ?= 30s
+BENCHTIME ?= 1s
+
+.PHONY: build run test test-client lint bench bench-once fuzz mutants smoke generate clean tools help
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{printf "%-12s %s\n", $$1, $$2}'
+
+build: ## bin/rollcall and bin/rollcall-bench
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+
+run: build ## build and start a server in dev mode on 127.0.0.1
+	bin/rollcall serve --dev
+
+# The race detector needs a C compiler; on Debian one is installed if it is missing.
+tools:
+	@command -v $(GO) >/dev/null || { echo "Go 1.26 or newer is needed: https://go.dev/dl/"; exit 1; }
+	@command -v gcc >/dev/null || command -v cc >/dev/null || { \
+	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq gcc libc6-dev >/dev/null; \
+	  else echo "a C compiler is needed for go test -race: install gcc"; exit 1; fi; }
+
+test: tools ## all tests with the race detector
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+
+lint: ## gofmt, vet, staticcheck, tidy, govulncheck where its database can be reached
+	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change: $$out"; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) mod tidy -diff
+	@$(GO) run $(GOVULNCHECK) ./... >.govulncheck.out 2>&1; status=$$?; \
+	  if grep -qiE 'no such host|dial tcp|connection refused|fetching vulnerabilities|403 Forbidden|i/o timeout' .govulncheck.out; then echo "govulncheck: its database cannot be reached from here, skipped"; status=0; \
+	  else cat .govulncheck.out; fi; rm -f .govulncheck.out; exit $$status
+
+bench: ## the Go benchmarks, BENCHTIME each
+	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+
+bench-once: ## every benchmark once
+	$(GO) test -run '^$$' -bench . -benchtime 1x ./...
+
+fuzz: ## every fuzz target, FUZZTIME each
+	@set -e; for f in $$(git grep -l '^func Fuzz' -- '*_test.go'); do d=./$$(dirname $$f); \
+	  for t in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$f); do echo "$$d $$t"; \
+	    $(GO) test -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) $$d; done; done
+
+mutants: ## apply each planted bug to a copy of the tree and show that the tests catch it
+	testdata/mutants/run
+
+smoke: build ## start the built server and run every bench scenario against it for some seconds
+	bench/smoke
+
+generate: ## regenerate codec/rollcallpb (needs protoc and protoc-gen-go)
+	$(GO) generate ./codec/...
+
+clean:
+	rm -rf bin bench/results
