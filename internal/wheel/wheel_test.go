@@ -1,6 +1,7 @@
 package wheel
 
 import (
+	"flag"
 	"fmt"
 	"math"
 	"slices"
@@ -10,7 +11,12 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if err := flag.Set("rapid.checks", "1000"); err != nil { // a check costs 0.1 ms; the command line wins
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const noBudget = math.MaxInt
 
