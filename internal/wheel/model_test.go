@@ -98,7 +98,8 @@ func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		tickMS := rapid.SampledFrom([]int64{1, 3, 128}).Draw(t, "tickMS")
 		now := rapid.SampledFrom([]int64{0, 1, 63, 64*64*tickMS - 1, 1_780_000_000_000}).Draw(t, "start")
-		m := &model{t: t, w: New(Options{TickMS: tickMS, Slots: 64}), tickMS: tickMS, due: map[uint32]int64{}}
+		slots := rapid.SampledFrom([]int{64, 256}).Draw(t, "slots") // one word of occupancy, several
+		m := &model{t: t, w: New(Options{TickMS: tickMS, Slots: slots}), tickMS: tickMS, due: map[uint32]int64{}}
 		m.w.Grow(ids)
 		m.w.Start(now)
 		m.cur = now/tickMS + 1
