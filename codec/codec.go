@@ -9,17 +9,21 @@
 // Flow, server to client:
 //
 //	LoginOK or LoginRefused or Redirect; HeartbeatOK for each Heartbeat;
-//	LogoutOK for Logout; ForcedOffline at any time after LoginOK
+//	LogoutOK for Logout; ForcedOffline or Redirect at any time after LoginOK
 //
 // Frame:
 //
-//	byte 0    type
+//	byte 0    type, never 0
 //	byte 1    version (high 4 bits, 1) and flags (low 4 bits)
 //	byte 2-3  length of the body in bytes, big endian
 //	byte 4-   body
 //
 // Decoders alias their input: what they return is valid as long as the input is.
+// The Append functions never fail: texts for people are cut to their limits, and
+// a message that fits no frame appends nothing (Login.Check tells beforehand).
 package codec
+
+//go:generate protoc --proto_path=. --go_out=rollcallpb --go_opt=paths=source_relative rollcall.proto
 
 import (
 	"encoding/binary"
@@ -32,56 +36,9 @@ const Version = 1
 // HeaderSize is the size of a frame's header in bytes.
 const HeaderSize = 4
 
-// Limits of a whole frame in bytes, header included.
-const (
-	MaxFrameBeforeLogin = 8 << 10
-	MaxFrame            = 64<<10 - 1 + HeaderSize // a full 16-bit length
-)
-
-// Type is a frame's type. 1..63 go from client to server, 65..127 from server to client.
-type Type uint8
-
-// The frame types.
-const (
-	TypeLogin     Type = 1 // body Login
-	TypeHeartbeat Type = 2 // no body
-	TypeLogout    Type = 3 // no body
-
-	TypeLoginOK       Type = 65 // body LoginOK
-	TypeLoginRefused  Type = 66 // body LoginRefused; then the server closes
-	TypeHeartbeatOK   Type = 67 // no body
-	TypeForcedOffline Type = 68 // body ForcedOffline; then the server closes
-	TypeRedirect      Type = 69 // body Redirect; then the server closes
-	TypeLogoutOK      Type = 70 // no body; then the server closes
-)
-
 // FlagOptional marks a frame that a receiver who does not know its type skips.
+// The other flags are sent as 0 and not looked at.
 const FlagOptional = 1
-
-// String names the type for logs.
-func (t Type) String() string {
-	switch t {
-	case TypeLogin:
-		return "Login"
-	case TypeHeartbeat:
-		return "Heartbeat"
-	case TypeLogout:
-		return "Logout"
-	case TypeLoginOK:
-		return "LoginOK"
-	case TypeLoginRefused:
-		return "LoginRefused"
-	case TypeHeartbeatOK:
-		return "HeartbeatOK"
-	case TypeForcedOffline:
-		return "ForcedOffline"
-	case TypeRedirect:
-		return "Redirect"
-	case TypeLogoutOK:
-		return "LogoutOK"
-	}
-	return fmt.Sprintf("Type(%d)", uint8(t))
-}
 
 // Frame is one decoded frame. Body aliases the input of Next.
 type Frame struct {
@@ -105,10 +62,14 @@ func (e *FrameError) Error() string { return e.Text }
 // Next decodes the first frame in buf. n is the number of bytes it took; n == 0
 // with a nil error means that the frame is not complete yet. max is the largest
 // frame allowed, header included. A header that can never become a good frame is
-// refused as soon as it is there, before its body. The error is a *FrameError.
+// refused as soon as the byte that spoils it is there, so the answer does not
+// depend on how the stream was cut. The error is a *FrameError.
 func Next(buf []byte, max int) (f Frame, n int, err error) {
+	if len(buf) >= 1 && buf[0] == 0 {
+		return Frame{}, 0, &FrameError{CodeMalformedFrame, "frame of type 0"}
+	}
 	if len(buf) >= 2 && buf[1]>>4 != Version {
-		return Frame{}, 0, &FrameError{CodeBadVersion, fmt.Sprintf("frame of protocol version %d, this server speaks %d", buf[1]>>4, Version)}
+		return Frame{}, 0, &FrameError{CodeBadVersion, fmt.Sprintf("frame of protocol version %d, want %d", buf[1]>>4, Version)}
 	}
 	if len(buf) < HeaderSize {
 		return Frame{}, 0, nil
@@ -123,7 +84,7 @@ func Next(buf []byte, max int) (f Frame, n int, err error) {
 	return Frame{Type: Type(buf[0]), Flags: buf[1] & 0xf, Body: buf[HeaderSize:n:n]}, n, nil
 }
 
-// AppendHeader appends the header of a frame with a body of n bytes, n < 65,536.
+// AppendHeader appends the header of a frame with a body of n bytes, n <= MaxBody.
 func AppendHeader(dst []byte, t Type, flags uint8, n int) []byte {
 	return append(dst, byte(t), Version<<4|flags&0xf, byte(n>>8), byte(n))
 }
@@ -134,11 +95,12 @@ func AppendEmpty(dst []byte, t Type) []byte { return AppendHeader(dst, t, 0, 0) 
 // begin appends a header whose length end fills in.
 func begin(dst []byte, t Type) []byte { return AppendHeader(dst, t, 0, 0) }
 
-// end fills in the length of the frame that begins at start.
+// end fills in the length of the frame that begins at start. A frame whose body
+// is too large is taken back: a cut one would say something else than was meant.
 func end(dst []byte, start int) []byte {
 	n := len(dst) - start - HeaderSize
-	if n > 0xffff {
-		panic(fmt.Sprintf("codec: body of %d bytes", n))
+	if n > MaxBody {
+		return dst[:start]
 	}
 	binary.BigEndian.PutUint16(dst[start+2:], uint16(n))
 	return dst

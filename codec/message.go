@@ -1,10 +1,6 @@
 package codec
 
 import (
-	"errors"
-	"fmt"
-	"unicode/utf8"
-
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
@@ -63,10 +59,7 @@ type Redirect struct {
 	RetryAfterMS uint32
 }
 
-// errBody is the root of all body errors.
-var errBody = errors.New("malformed body")
-
-// AppendLogin appends a Login frame to dst.
+// AppendLogin appends a Login frame to dst, as it stands: nothing is cut.
 func AppendLogin(dst []byte, m *Login) []byte {
 	start := len(dst)
 	dst = begin(dst, TypeLogin)
@@ -110,7 +103,7 @@ func (m *Login) Unmarshal(body []byte) error {
 	})
 }
 
-// AppendLoginOK appends a LoginOK frame to dst.
+// AppendLoginOK appends a LoginOK frame to dst. Of Kicked it takes the first MaxKicked.
 func AppendLoginOK(dst []byte, m *LoginOK) []byte {
 	start := len(dst)
 	dst = begin(dst, TypeLoginOK)
@@ -119,7 +112,7 @@ func AppendLoginOK(dst []byte, m *LoginOK) []byte {
 	dst = appendUint(dst, 3, uint64(m.ServerTimeMS))
 	dst = appendUint(dst, 4, uint64(m.HeartbeatIntervalMS))
 	dst = appendUint(dst, 5, uint64(m.SilenceTimeoutMS))
-	for _, k := range m.Kicked {
+	for _, k := range m.Kicked[:min(len(m.Kicked), MaxKicked)] {
 		dst = protowire.AppendTag(dst, 6, protowire.BytesType)
 		n := uintSize(1, uint64(k.Platform)) + uintSize(2, uint64(k.InstID))
 		dst = protowire.AppendVarint(dst, uint64(n))
@@ -130,7 +123,8 @@ func AppendLoginOK(dst []byte, m *LoginOK) []byte {
 	return end(dst, start)
 }
 
-// Unmarshal decodes a LoginOK body. m.Ticket aliases body.
+// Unmarshal decodes a LoginOK body. m.Ticket aliases body. Of the kicked
+// instances it keeps the first MaxKicked.
 func (m *LoginOK) Unmarshal(body []byte) error {
 	*m = LoginOK{}
 	return eachField(body, func(f field) error {
@@ -146,11 +140,7 @@ func (m *LoginOK) Unmarshal(body []byte) error {
 		case 5:
 			return f.uint32(&m.SilenceTimeoutMS)
 		case 6:
-			var k KickedInstance
-			if err := k.unmarshal(f); err != nil {
-				return err
-			}
-			m.Kicked = append(m.Kicked, k)
+			return f.kicked(&m.Kicked)
 		case 7:
 			return f.bool(&m.TakenBack)
 		}
@@ -158,11 +148,7 @@ func (m *LoginOK) Unmarshal(body []byte) error {
 	})
 }
 
-func (k *KickedInstance) unmarshal(f field) error {
-	var body []byte
-	if err := f.bytes(&body); err != nil {
-		return err
-	}
+func (k *KickedInstance) unmarshal(body []byte) error {
 	return eachField(body, func(f field) error {
 		switch f.num {
 		case 1:
@@ -174,12 +160,12 @@ func (k *KickedInstance) unmarshal(f field) error {
 	})
 }
 
-// AppendLoginRefused appends a LoginRefused frame to dst.
+// AppendLoginRefused appends a LoginRefused frame to dst, its Text cut to MaxText.
 func AppendLoginRefused(dst []byte, m *LoginRefused) []byte {
 	start := len(dst)
 	dst = begin(dst, TypeLoginRefused)
 	dst = appendUint(dst, 1, uint64(m.Code))
-	dst = appendString(dst, 2, m.Text)
+	dst = appendText(dst, 2, m.Text, MaxText)
 	dst = appendUint(dst, 3, uint64(m.RetryAfterMS))
 	dst = appendBool(dst, 4, m.MayReconnect)
 	return end(dst, start)
@@ -203,14 +189,15 @@ func (m *LoginRefused) Unmarshal(body []byte) error {
 	})
 }
 
-// AppendForcedOffline appends a ForcedOffline frame to dst.
+// AppendForcedOffline appends a ForcedOffline frame to dst, its Text cut to
+// MaxText and its ByDeviceModel to MaxDeviceModel.
 func AppendForcedOffline(dst []byte, m *ForcedOffline) []byte {
 	start := len(dst)
 	dst = begin(dst, TypeForcedOffline)
 	dst = appendUint(dst, 1, uint64(m.Code))
-	dst = appendString(dst, 2, m.Text)
+	dst = appendText(dst, 2, m.Text, MaxText)
 	dst = appendUint(dst, 3, uint64(m.ByPlatform))
-	dst = appendString(dst, 4, m.ByDeviceModel)
+	dst = appendText(dst, 4, m.ByDeviceModel, MaxDeviceModel)
 	dst = appendUint(dst, 5, uint64(m.TimeMS))
 	dst = appendBool(dst, 6, m.MayReconnect)
 	dst = appendUint(dst, 7, uint64(m.RetryAfterMS))
@@ -241,11 +228,14 @@ func (m *ForcedOffline) Unmarshal(body []byte) error {
 	})
 }
 
-// AppendRedirect appends a Redirect frame to dst.
+// AppendRedirect appends a Redirect frame to dst. An Address longer than
+// MaxAddress is left out, which means: the same address again.
 func AppendRedirect(dst []byte, m *Redirect) []byte {
 	start := len(dst)
 	dst = begin(dst, TypeRedirect)
-	dst = appendString(dst, 1, m.Address)
+	if len(m.Address) <= MaxAddress {
+		dst = appendText(dst, 1, m.Address, MaxAddress)
+	}
 	dst = appendUint(dst, 2, uint64(m.RetryAfterMS))
 	return end(dst, start)
 }
@@ -262,145 +252,4 @@ func (m *Redirect) Unmarshal(body []byte) error {
 		}
 		return nil
 	})
-}
-
-// field is one decoded field of a body.
-type field struct {
-	num   protowire.Number
-	wire  protowire.Type
-	value uint64 // VarintType
-	data  []byte // BytesType, aliases the body
-}
-
-// eachField calls fn for each varint and bytes field of body, skips the rest,
-// and stops at the first error.
-func eachField(body []byte, fn func(field) error) error {
-	for len(body) > 0 {
-		num, wire, n := protowire.ConsumeTag(body)
-		if n < 0 {
-			return fmt.Errorf("%w: %w", errBody, protowire.ParseError(n))
-		}
-		f := field{num: num, wire: wire}
-		body = body[n:]
-		switch wire {
-		case protowire.VarintType:
-			f.value, n = protowire.ConsumeVarint(body)
-		case protowire.BytesType:
-			f.data, n = protowire.ConsumeBytes(body)
-		default:
-			n = protowire.ConsumeFieldValue(num, wire, body)
-		}
-		if n < 0 {
-			return fmt.Errorf("%w: field %d: %w", errBody, num, protowire.ParseError(n))
-		}
-		if err := fn(f); err != nil {
-			return err
-		}
-		body = body[n:]
-	}
-	return nil
-}
-
-// want reports whether the field has the wire type w; one that has not is an
-// unknown field by the rules of Protocol Buffers, and skipped.
-func (f field) want(w protowire.Type) bool { return f.wire == w }
-
-func (f field) uint32(dst *uint32) error {
-	if f.want(protowire.VarintType) {
-		*dst = uint32(f.value)
-	}
-	return nil
-}
-
-func (f field) int64(dst *int64) error {
-	if f.want(protowire.VarintType) {
-		*dst = int64(f.value)
-	}
-	return nil
-}
-
-func (f field) bool(dst *bool) error {
-	if f.want(protowire.VarintType) {
-		*dst = f.value != 0
-	}
-	return nil
-}
-
-// platform keeps a number outside the table as 0, unknown.
-func (f field) platform(dst *Platform) error {
-	if !f.want(protowire.VarintType) {
-		return nil
-	}
-	*dst = 0
-	if f.value < uint64(len(platformNames)) {
-		*dst = Platform(f.value)
-	}
-	return nil
-}
-
-func (f field) bytes(dst *[]byte) error {
-	if f.want(protowire.BytesType) {
-		*dst = f.data
-	}
-	return nil
-}
-
-func (f field) text(dst *[]byte) error {
-	if !f.want(protowire.BytesType) {
-		return nil
-	}
-	if !utf8.Valid(f.data) {
-		return fmt.Errorf("%w: field %d is not UTF-8", errBody, f.num)
-	}
-	*dst = f.data
-	return nil
-}
-
-func (f field) string(dst *string) error {
-	var b []byte
-	if err := f.text(&b); err != nil {
-		return err
-	}
-	if b != nil {
-		*dst = string(b)
-	}
-	return nil
-}
-
-func appendUint(dst []byte, num protowire.Number, v uint64) []byte {
-	if v == 0 {
-		return dst
-	}
-	dst = protowire.AppendTag(dst, num, protowire.VarintType)
-	return protowire.AppendVarint(dst, v)
-}
-
-func appendBool(dst []byte, num protowire.Number, v bool) []byte {
-	if !v {
-		return dst
-	}
-	return appendUint(dst, num, 1)
-}
-
-func appendBytes(dst []byte, num protowire.Number, v []byte) []byte {
-	if len(v) == 0 {
-		return dst
-	}
-	dst = protowire.AppendTag(dst, num, protowire.BytesType)
-	return protowire.AppendBytes(dst, v)
-}
-
-func appendString(dst []byte, num protowire.Number, v string) []byte {
-	if v == "" {
-		return dst
-	}
-	dst = protowire.AppendTag(dst, num, protowire.BytesType)
-	return protowire.AppendString(dst, v)
-}
-
-func uintSize(num protowire.Number, v uint64) int {
-	if v == 0 {
-		return 0
-	}
-	return protowire.SizeTag(num) + protowire.SizeVarint(v)
 }
