@@ -136,6 +136,9 @@ func (m *machine) told(t *rapid.T, ts []Transition) {
 		if tr.Before != Offline && tr.Inst.InstID != m.ids[d] {
 			t.Fatalf("%s of %v: InstID %d, was %d", tr.Action, d, tr.Inst.InstID, m.ids[d])
 		}
+		if tr.Inst.Status != Online && tr.Inst.Link.ID != 0 || tr.Inst.Status != PushOnline && tr.Inst.PushUntilMS != 0 {
+			t.Fatalf("%s leaves a link or an end behind: %+v", tr.Action, tr.Inst)
+		}
 		if tr.Before == Online {
 			m.old = append(m.old, m.link[d])
 		}
@@ -198,8 +201,8 @@ func (m *machine) login(t *rapid.T) {
 	if got := devicesOf(d.Kicked); !slices.Equal(got, crowd) {
 		t.Fatalf("kicked %v, want %v", got, crowd)
 	}
-	if want := m.in[l.Device] == Online; (d.Replaced.ID != 0) != want || want && d.Replaced.ID != m.link[l.Device] {
-		t.Fatalf("replaced link %v, had %v", d.Replaced.ID, m.link[l.Device])
+	if live := m.in[l.Device] == Online; !live && d.Replaced != (Link{}) || live && d.Replaced.ID != m.link[l.Device] {
+		t.Fatalf("replaced link %+v, had %v", d.Replaced, m.link[l.Device])
 	}
 	m.told(t, ts)
 	m.tickets = append(m.tickets, issued{d: l.Device, seq: m.u.Seq})
