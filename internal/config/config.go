@@ -1,0 +1,153 @@
+// Package config knows everything that `rollcall serve` can be told. One table
+// of settings (settings.go) yields the flags, the environment variables, the
+// keys of the YAML file and docs/configuration.md. What is given more than once
+// counts in this order: flag, environment, file, default. The package reads no
+// globals: arguments, environment and files come from the caller.
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/rollcall-im/rollcall/internal/presence"
+)
+
+// Off is the address of a listener that is not wanted.
+const Off = "off"
+
+// What --dev brings along. None of it exists without --dev.
+const (
+	DevAppID    = 1400000000
+	DevKey      = "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e"
+	DevToken    = "dev"
+	devAppName  = "demo"
+	defaultUser = "administrator"
+)
+
+// Config is everything that the server can be told. Load returns it checked;
+// addresses are host:port with a literal IP address, or Off.
+type Config struct {
+	File string // the YAML file, "" = none
+	Dev  bool
+
+	ListenNative   string
+	ListenWS       string // always Off: not in this release
+	ListenMQTT     string // always Off: not in this release
+	ListenAPI      string
+	ListenAdmin    string
+	ListenAPITLS   string // Off without a certificate
+	ListenAdminTLS string // Off without a certificate
+	TLSCert        string // file, PEM
+	TLSKey         string // file, PEM
+
+	Node       uint32
+	DataDir    string
+	Durability string // always "memory": not in this release
+	Redis      string // always "": not in this release
+
+	AdminTokenFile string
+	AdminToken     string // what the file holds; DevToken in --dev; "" if the admin listener is off
+
+	MaxLinks       int // 0 = the open-file limit less a reserve
+	Loops          int // 0 = one per core
+	LoginTimeout   time.Duration
+	DrainTimeout   time.Duration
+	APIConcurrency int // connections per HTTP listener
+
+	Ceilings  presence.Ceilings
+	RateCalls float64 // calls per second, app and command, of new apps; 0 = unlimited
+	RateBatch float64 // the same for batch account calls
+
+	WebhookAllowPrivate  bool
+	WebhookAllowLoopback bool
+	WebhookOutboxEvents  int
+	WebhookTimeout       time.Duration // per attempt, of new apps
+	WebhookGiveUp        time.Duration // age at which retries end, of new apps
+
+	LogLevel  slog.Level
+	LogFormat string // auto, json, text
+
+	Apps []App // to be created at start; ordered as in the file
+
+	sources map[string]string
+}
+
+// Inputs are where settings come from. Nil functions find nothing.
+type Inputs struct {
+	Args      []string                          // after the command's name
+	LookupEnv func(name string) (string, bool)  // an empty value counts as not set
+	ReadFile  func(name string) ([]byte, error) // for the YAML file, keys and tokens
+}
+
+// Default returns the settings of a server that was told nothing. It does not
+// pass Load's checks: without --dev there is no default token.
+func Default() *Config {
+	c := &Config{sources: map[string]string{}}
+	for i := range settings {
+		s := &settings[i]
+		if err := s.set(c, s.def); err != nil {
+			panic(fmt.Sprintf("config: default of %s: %v", s.name, err))
+		}
+	}
+	return c
+}
+
+// Load collects the settings and checks them. A *UsageError is a fault of the
+// command line (exit code 2), ErrHelp asks for Usage; any other error means that
+// the server cannot start like this (exit code 1). It reports all faults it finds
+// in the layer that has the first one.
+func Load(in Inputs) (*Config, error) {
+	in = in.withDefaults()
+	flags, err := parseFlags(in.Args)
+	if err != nil {
+		return nil, err
+	}
+	l := layers{flags: flags, lookupEnv: in.LookupEnv}
+	c := Default()
+	c.File = l.text("config")
+	if err := l.readFile(c.File, in.ReadFile); err != nil {
+		return nil, err
+	}
+	if err := l.apply(c); err != nil {
+		return nil, err
+	}
+	if err := c.settle(l.apps, in.ReadFile); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (in Inputs) withDefaults() Inputs {
+	if in.LookupEnv == nil {
+		in.LookupEnv = func(string) (string, bool) { return "", false }
+	}
+	if in.ReadFile == nil {
+		in.ReadFile = func(name string) ([]byte, error) {
+			return nil, fmt.Errorf("cannot read %q: no files here", name)
+		}
+	}
+	return in
+}
+
+// Value is a setting as it stands, for `rollcall check-config`.
+type Value struct {
+	Name   string
+	Text   string
+	Source string // "flag", "environment", "file" with line, "dev", "default"
+}
+
+// Values returns every setting in table order. None of them is a secret:
+// secrets come from files that the settings only name.
+func (c *Config) Values() []Value {
+	all := make([]Value, 0, len(settings))
+	for i := range settings {
+		s := &settings[i]
+		source := c.sources[s.name]
+		if source == "" {
+			source = "default"
+		}
+		all = append(all, Value{Name: s.name, Text: s.get(c), Source: source})
+	}
+	return all
+}

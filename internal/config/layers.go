@@ -1,0 +1,112 @@
+package config
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+)
+
+// layers hold what each place says, before any of it is parsed.
+type layers struct {
+	flags     map[string]given
+	lookupEnv func(string) (string, bool)
+	file      map[string]given
+	apps      []appEntry
+}
+
+// flagText is a flag as it was given; it is parsed with all the others.
+type flagText struct {
+	s   *setting
+	out map[string]given
+}
+
+func (f flagText) String() string   { return "" }
+func (f flagText) IsBoolFlag() bool { return f.s != nil && f.s.bool }
+
+func (f flagText) Set(text string) error {
+	if _, twice := f.out[f.s.name]; twice {
+		return errors.New("given twice")
+	}
+	f.out[f.s.name] = given{text: text, source: "flag", where: "--" + f.s.name, usage: true}
+	return nil
+}
+
+func parseFlags(args []string) (map[string]given, error) {
+	out := map[string]given{}
+	fs := flag.NewFlagSet("serve", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.Usage = func() {}
+	for i := range settings {
+		fs.Var(flagText{&settings[i], out}, settings[i].name, settings[i].doc)
+	}
+	switch err := fs.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return nil, ErrHelp
+	case err != nil:
+		return nil, usagef("%w", err)
+	case fs.NArg() > 0:
+		return nil, usagef("unexpected argument %q: settings are given as --name value", fs.Arg(0))
+	}
+	return out, nil
+}
+
+// find returns the setting's value from the first layer that has one.
+func (l *layers) find(name string) (given, bool) {
+	if g, ok := l.flags[name]; ok {
+		return g, true
+	}
+	if text, ok := l.lookupEnv(Env(name)); ok && text != "" {
+		return given{text: text, source: "environment", where: Env(name)}, true
+	}
+	g, ok := l.file[name]
+	return g, ok
+}
+
+func (l *layers) text(name string) string {
+	g, _ := l.find(name)
+	return g.text
+}
+
+// readFile reads the YAML layer, if there is one.
+func (l *layers) readFile(name string, read func(string) ([]byte, error)) error {
+	if name == "" {
+		return nil
+	}
+	data, err := read(name)
+	if err != nil {
+		return fmt.Errorf("cannot read the config file: %w", err)
+	}
+	l.file, l.apps, err = parseFile(name, data)
+	return err
+}
+
+// apply sets c from the layers, and reports all values that do not parse.
+func (l *layers) apply(c *Config) error {
+	var faults []error
+	for i := range settings {
+		s := &settings[i]
+		g, ok := l.find(s.name)
+		if !ok && c.Dev {
+			g, ok = s.devDefault(), true
+		}
+		if !ok {
+			continue
+		}
+		if err := s.set(c, g.text); err != nil {
+			faults = append(faults, g.fault(err))
+		}
+		c.sources[s.name] = g.source
+	}
+	return errors.Join(faults...)
+}
+
+// devDefault is the setting's default in --dev. It is parsed anew even where it
+// is the default text: an address without a host means something else there.
+func (s *setting) devDefault() given {
+	g := given{text: s.def, where: s.name}
+	if s.dev != "" {
+		g = given{text: s.dev, source: "dev", where: s.name}
+	}
+	return g
+}

@@ -1,0 +1,202 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// setting is one row of the table.
+type setting struct {
+	name string // flag and YAML key; the environment variable derives from it
+	kind string // what a value looks like
+	def  string
+	dev  string // default in --dev, "" = def
+	doc  string // one sentence; the unit stands in kind or here
+	bind
+}
+
+// bind connects a setting with its field of Config.
+type bind struct {
+	set  func(c *Config, text string) error
+	get  func(c *Config) string
+	bool bool // the flag may stand without a value
+}
+
+// Env returns the environment variable of a setting.
+func Env(name string) string {
+	return "ROLLCALL_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+}
+
+func text(field func(*Config) *string) bind {
+	return bind{
+		set: func(c *Config, s string) error {
+			if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+				return errors.New("must not hold control characters")
+			}
+			*field(c) = s
+			return nil
+		},
+		get: func(c *Config) string { return *field(c) },
+	}
+}
+
+func choice(field func(*Config) *string, allowed ...string) bind {
+	return bind{
+		set: func(c *Config, s string) error {
+			if !slices.Contains(allowed, s) {
+				return fmt.Errorf("want one of %s", strings.Join(allowed, ", "))
+			}
+			*field(c) = s
+			return nil
+		},
+		get: func(c *Config) string { return *field(c) },
+	}
+}
+
+func boolean(field func(*Config) *bool) bind {
+	return bind{
+		set: func(c *Config, s string) (err error) {
+			v, err := strconv.ParseBool(s)
+			if err != nil {
+				return errors.New("want true or false")
+			}
+			*field(c) = v
+			return nil
+		},
+		get:  func(c *Config) string { return strconv.FormatBool(*field(c)) },
+		bool: true,
+	}
+}
+
+func integer[T int | uint32](field func(*Config) *T, low, high int64) bind {
+	return bind{
+		set: func(c *Config, s string) error {
+			v, err := strconv.ParseInt(s, 10, 64)
+			if err != nil || v < low || v > high {
+				return fmt.Errorf("want a whole number from %d to %d", low, high)
+			}
+			*field(c) = T(v)
+			return nil
+		},
+		get: func(c *Config) string { return strconv.FormatInt(int64(*field(c)), 10) },
+	}
+}
+
+func rate(field func(*Config) *float64) bind {
+	const high = 1e9
+	return bind{
+		set: func(c *Config, s string) error {
+			v, err := strconv.ParseFloat(s, 64)
+			if err != nil || math.IsNaN(v) || v < 0 || v > high {
+				return fmt.Errorf("want a number from 0 to %.0f", high)
+			}
+			*field(c) = v
+			return nil
+		},
+		get: func(c *Config) string { return strconv.FormatFloat(*field(c), 'g', -1, 64) },
+	}
+}
+
+func duration(field func(*Config) *time.Duration, low, high time.Duration) bind {
+	return bind{
+		set: func(c *Config, s string) error {
+			v, err := time.ParseDuration(s)
+			if err != nil || v < low || v > high {
+				return fmt.Errorf("want a time with its unit, like 500ms, 10s or 24h, from %s to %s", brief(low), brief(high))
+			}
+			*field(c) = v
+			return nil
+		},
+		get: func(c *Config) string { return brief(*field(c)) },
+	}
+}
+
+// brief writes a duration without the zero parts of Duration.String: 24h, not 24h0m0s.
+func brief(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+func level(field func(*Config) *slog.Level) bind {
+	names := []string{"debug", "info", "warn", "error"}
+	return bind{
+		set: func(c *Config, s string) error {
+			if !slices.Contains(names, s) {
+				return fmt.Errorf("want one of %s", strings.Join(names, ", "))
+			}
+			return field(c).UnmarshalText([]byte(s))
+		},
+		get: func(c *Config) string { return strings.ToLower(field(c).String()) },
+	}
+}
+
+func address(field func(*Config) *string) bind {
+	return bind{
+		set: func(c *Config, s string) error {
+			a, err := parseAddress(s, c.Dev)
+			if err != nil {
+				return err
+			}
+			*field(c) = a
+			return nil
+		},
+		get: func(c *Config) string { return *field(c) },
+	}
+}
+
+// twin is the address of a TLS listener: auto is settled once the plain
+// listener's address and the certificate are known.
+func twin(field func(*Config) *string) bind {
+	b := address(field)
+	setAddress := b.set
+	b.set = func(c *Config, s string) error {
+		if s == auto {
+			*field(c) = auto
+			return nil
+		}
+		return setAddress(c, s)
+	}
+	return b
+}
+
+const auto = "auto"
+
+// parseAddress returns host:port with a literal IP address, or Off. Without a
+// host it is every IPv4 address, in --dev the loopback.
+func parseAddress(s string, dev bool) (string, error) {
+	if s == Off {
+		return Off, nil
+	}
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return "", errors.New("want host:port, :port or off")
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
+		return "", fmt.Errorf("port %q: want a number from 0 to 65535", port)
+	}
+	switch {
+	case host == "" && dev, host == "localhost":
+		host = "127.0.0.1"
+	case host == "":
+		host = "0.0.0.0"
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return "", fmt.Errorf("host %q: want an IP address, localhost or nothing", host)
+	}
+	return net.JoinHostPort(ip.String(), port), nil
+}

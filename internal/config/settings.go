@@ -1,0 +1,92 @@
+package config
+
+import (
+	"log/slog"
+	"time"
+)
+
+// settings is the table of everything that can be set. dev stands first because
+// it changes the defaults of the others, and the meaning of an address without a host.
+var settings = []setting{
+	{"dev", "bool", "false", "", "Development profile: every listener on 127.0.0.1 and refused elsewhere, a demo app, admin token `dev`, no rate limits. See below.",
+		boolean(func(c *Config) *bool { return &c.Dev })},
+	{"config", "file", "", "", "YAML file with settings under these names and with apps. Not allowed in the file itself.",
+		text(func(c *Config) *string { return &c.File })},
+
+	{"listen-native", "address", ":7700", "", "Native protocol. `host:port`, `:port` or `off`; without a host it is 0.0.0.0 (127.0.0.1 with `dev`); port 0 takes a free one.",
+		address(func(c *Config) *string { return &c.ListenNative })},
+	{"listen-ws", "address", Off, "", "WebSocket. Not in this release: only `off` is accepted. The port will be 7701.",
+		address(func(c *Config) *string { return &c.ListenWS })},
+	{"listen-mqtt", "address", Off, "", "MQTT. Not in this release: only `off` is accepted. The port will be 1883.",
+		address(func(c *Config) *string { return &c.ListenMQTT })},
+	{"listen-api", "address", ":7780", "", "REST API.",
+		address(func(c *Config) *string { return &c.ListenAPI })},
+	{"listen-admin", "address", ":7781", "", "Console API, health, metrics, pprof.",
+		address(func(c *Config) *string { return &c.ListenAdmin })},
+	{"listen-api-tls", "address", auto, "", "REST API over TLS. `auto`: with a certificate, the port of `listen-api` + 1000 on the same host; without one, `off`.",
+		twin(func(c *Config) *string { return &c.ListenAPITLS })},
+	{"listen-admin-tls", "address", auto, "", "Admin listener over TLS, by the same rule.",
+		twin(func(c *Config) *string { return &c.ListenAdminTLS })},
+	{"tls-cert", "file", "", "", "Certificate chain in PEM for the TLS listeners; needs `tls-key`.",
+		text(func(c *Config) *string { return &c.TLSCert })},
+	{"tls-key", "file", "", "", "Private key in PEM that fits `tls-cert`.",
+		text(func(c *Config) *string { return &c.TLSKey })},
+	{"admin-token-file", "file", "", "", "File with the bearer token of the console: 16 to 256 printable characters without spaces. Needed unless the admin listeners are `off`; with `dev` the default token is `dev`.",
+		text(func(c *Config) *string { return &c.AdminTokenFile })},
+
+	{"node", "number", "1", "", "Number of this node, 1 to 65535.",
+		integer(func(c *Config) *uint32 { return &c.Node }, 1, 65535)},
+	{"data-dir", "directory", "/var/lib/rollcall", "./data", "Where the store will keep its files. Nothing is written there in this release.",
+		text(func(c *Config) *string { return &c.DataDir })},
+	{"durability", "word", "memory", "", "When a transition counts as stored: `memory`, `async` or `sync`. This release keeps everything in memory: only `memory` is accepted.",
+		choice(func(c *Config) *string { return &c.Durability }, "memory", "async", "sync")},
+	{"redis", "address", "", "", "Redis or Valkey of a cluster. Not in this release: must be empty.",
+		text(func(c *Config) *string { return &c.Redis })},
+
+	{"max-links", "number", "0", "", "Links that may be open at once, up to 16777216; 0 = the open-file limit less a reserve.",
+		integer(func(c *Config) *int { return &c.MaxLinks }, 0, 1<<24)},
+	{"loops", "number", "0", "", "Event loops, up to 256; 0 = one per core.",
+		integer(func(c *Config) *int { return &c.Loops }, 0, 256)},
+	{"login-timeout", "duration", "10s", "", "A link that has not sent its login by then is closed.",
+		duration(func(c *Config) *time.Duration { return &c.LoginTimeout }, time.Second, 5*time.Minute)},
+	{"drain-timeout", "duration", "10s", "", "A stop waits this long for clients to leave before it closes their links.",
+		duration(func(c *Config) *time.Duration { return &c.DrainTimeout }, 0, time.Hour)},
+	{"api-concurrency", "number", "1024", "", "Connections that each HTTP listener serves at once, 1 to 65536.",
+		integer(func(c *Config) *int { return &c.APIConcurrency }, 1, 65536)},
+
+	{"policy-max-native", "number", "3", "", "Highest limit of instances per native platform in `multi` and `custom` policies, 1 to 100.",
+		integer(func(c *Config) *int { return &c.Ceilings.Native }, 1, 100)},
+	{"policy-max-native-elsewhere", "number", "1", "", "The same in `single`, `dual` and `triple` policies, 1 to 100.",
+		integer(func(c *Config) *int { return &c.Ceilings.NativeElsewhere }, 1, 100)},
+	{"policy-max-web", "number", "10", "", "Highest limit of Web instances, in every policy, 1 to 100.",
+		integer(func(c *Config) *int { return &c.Ceilings.Web }, 1, 100)},
+	{"rate-calls", "calls/s", "200", "0", "REST calls per second, app and command, of a new app; 0 = unlimited.",
+		rate(func(c *Config) *float64 { return &c.RateCalls })},
+	{"rate-batch-calls", "calls/s", "100", "0", "The same for batch account calls.",
+		rate(func(c *Config) *float64 { return &c.RateBatch })},
+
+	{"webhook-allow-private", "bool", "false", "", "Allow webhook URLs of private and link-local addresses.",
+		boolean(func(c *Config) *bool { return &c.WebhookAllowPrivate })},
+	{"webhook-allow-loopback", "bool", "false", "true", "Allow webhook URLs of loopback addresses.",
+		boolean(func(c *Config) *bool { return &c.WebhookAllowLoopback })},
+	{"webhook-outbox-events", "number", "100000", "", "Events that wait for delivery at most, over all apps, 1 to 100000000.",
+		integer(func(c *Config) *int { return &c.WebhookOutboxEvents }, 1, 100_000_000)},
+	{"webhook-timeout", "duration", "2s", "", "Time for one attempt to deliver, of a new app.",
+		duration(func(c *Config) *time.Duration { return &c.WebhookTimeout }, 100*time.Millisecond, time.Minute)},
+	{"webhook-give-up", "duration", "24h", "", "Age of an event at which retries end, of a new app.",
+		duration(func(c *Config) *time.Duration { return &c.WebhookGiveUp }, time.Second, 30*24*time.Hour)},
+
+	{"log-level", "word", "info", "", "`debug`, `info`, `warn` or `error`.",
+		level(func(c *Config) *slog.Level { return &c.LogLevel })},
+	{"log-format", "word", "auto", "", "`json`, `text` or `auto`: text on a terminal, else JSON.",
+		choice(func(c *Config) *string { return &c.LogFormat }, "auto", "json", "text")},
+}
+
+func findSetting(name string) *setting {
+	for i := range settings {
+		if settings[i].name == name {
+			return &settings[i]
+		}
+	}
+	return nil
+}
