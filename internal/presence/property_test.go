@@ -74,9 +74,15 @@ type machine struct {
 	in      map[Device]Status
 	ids     map[Device]uint32
 	link    map[Device]LinkID
-	old     []LinkID // links of the past
+	old     []past
 	tickets []issued
 	cutoffS int64
+}
+
+// past is a link that was an instance's once.
+type past struct {
+	d    Device
+	link LinkID
 }
 
 type issued struct {
@@ -140,7 +146,7 @@ func (m *machine) told(t *rapid.T, ts []Transition) {
 			t.Fatalf("%s leaves a link or an end behind: %+v", tr.Action, tr.Inst)
 		}
 		if tr.Before == Online {
-			m.old = append(m.old, m.link[d])
+			m.old = append(m.old, past{d, m.link[d]})
 		}
 		m.in[d], m.ids[d], m.link[d] = tr.Inst.Status, tr.Inst.InstID, tr.Inst.Link.ID
 		if tr.Inst.Status == Offline {
@@ -171,7 +177,7 @@ func (m *machine) check(t *rapid.T) {
 }
 
 func (m *machine) login(t *rapid.T) {
-	l := Login{Device: drawDevice(t), Resume: rapid.Bool().Draw(t, "resume"), NowMS: m.nowMS}
+	l := Login{Device: m.anyDevice(t), Resume: rapid.Bool().Draw(t, "resume"), NowMS: m.nowMS}
 	want := m.credential(t, &l)
 	m.links++
 	l.Link = Link{Node: 1, ID: MakeLinkID(0, m.links, 1)}
@@ -262,11 +268,20 @@ func devicesOf(insts []Instance) []Device {
 	return ds
 }
 
-func (m *machine) leave(t *rapid.T) {
-	d := drawDevice(t)
-	if m.in[d] != Online {
-		t.Skip("not Online")
+// anyDevice draws a device, often one that is in.
+func (m *machine) anyDevice(t *rapid.T) Device {
+	if len(m.u.Instances) > 0 && rapid.Bool().Draw(t, "present") {
+		return rapid.SampledFrom(m.u.Instances).Draw(t, "instance").Device
 	}
+	return drawDevice(t)
+}
+
+func (m *machine) leave(t *rapid.T) {
+	online := slices.DeleteFunc(slices.Clone(m.u.Instances), func(in Instance) bool { return in.Status != Online })
+	if len(online) == 0 {
+		t.Skip("nobody is Online")
+	}
+	d := rapid.SampledFrom(online).Draw(t, "instance").Device
 	reason := rapid.SampledFrom([]LeaveReason{LeaveLogout, LeaveLinkClosed, LeaveTimeOut}).Draw(t, "reason")
 	changed, ts := m.u.Leave(m.k, &m.s, &Leave{Platform: d.Platform, DeviceID: d.ID, Node: 1, Link: m.link[d], Reason: reason, NowMS: m.nowMS}, nil)
 	if !changed || len(ts) != 1 {
@@ -287,7 +302,11 @@ func (m *machine) stale(t *rapid.T) {
 	if len(m.old) == 0 {
 		t.Skip("no link of the past")
 	}
-	d, link := drawDevice(t), rapid.SampledFrom(append(m.old, 0)).Draw(t, "link")
+	l := rapid.SampledFrom(m.old).Draw(t, "link")
+	d, link := l.d, l.link
+	if rapid.Bool().Draw(t, "no link") {
+		d, link = m.anyDevice(t), 0
+	}
 	reason := rapid.SampledFrom([]LeaveReason{LeaveLogout, LeaveLinkClosed, LeaveTimeOut}).Draw(t, "reason")
 	before := m.u.Clone()
 	changed, ts := m.u.Leave(m.k, &m.s, &Leave{Platform: d.Platform, DeviceID: d.ID, Node: 1, Link: link, Reason: reason, NowMS: m.nowMS}, nil)
@@ -342,7 +361,7 @@ func (m *machine) kickAll(t *rapid.T) {
 }
 
 func (m *machine) kickInstance(t *rapid.T) {
-	d := drawDevice(t)
+	d := m.anyDevice(t)
 	id, before := m.ids[d], m.in[d]
 	in, ok, ts := m.u.KickInstance(m.k, id, m.nowMS, nil)
 	if ok != (before != Offline) {
