@@ -73,6 +73,12 @@ const (
 	CodeConflict    = 70500
 )
 
+// MaxAccounts is the most accounts of an AccountsOp, MaxUsersPage the most users of a UsersOp.
+const (
+	MaxAccounts  = 100
+	MaxUsersPage = 1000
+)
+
 // LoginOp is one login.
 type LoginOp struct {
 	Key   presence.Key
@@ -113,7 +119,7 @@ type LeaveOp struct {
 	Done     func(*LeaveOp) // may be nil
 
 	// Result.
-	Code    int  // CodeOK or CodeUnavailable
+	Code    int  // CodeOK, or CodeUnavailable: nothing was changed, the Leave must be issued again
 	Changed bool // false: stale, nothing was changed
 }
 
@@ -177,8 +183,8 @@ type AccountsOp struct {
 	Done    func(*AccountsOp)
 
 	// Result.
-	Code    int   // CodeOK or CodeUnknownApp
-	Results []int // per UserID: CodeOK (for check: imported), CodeAccountNotExist, CodeUnavailable
+	Code    int   // CodeOK, CodeUnknownApp, CodeBadRequest (more than MaxAccounts, unknown action)
+	Results []int // per UserID: CodeOK (for check: imported), CodeAccountNotExist, CodeBadRequest (no UserID), CodeUnavailable
 }
 
 // UpdateAppOp creates or changes an app. Mutate runs, possibly more than once,
@@ -202,12 +208,12 @@ type UpdateAppOp struct {
 type UsersOp struct {
 	App    uint32
 	Status presence.Status // Online, PushOnline; Offline = any user with an instance
-	Limit  int             // 1..1000
+	Limit  int             // 1..MaxUsersPage
 	After  string          // cursor of an earlier answer, "" = from the start
 	Done   func(*UsersOp)
 
 	// Result.
-	Code  int
+	Code  int // CodeOK, CodeUnknownApp, CodeBadRequest (limit or cursor)
 	Users []NamedUser
 	Next  string // cursor; "" = the end. A page may be short, even empty, and still have a Next.
 }
@@ -224,7 +230,7 @@ type UserOp struct {
 	Done func(*UserOp)
 
 	// Result.
-	Code int // CodeOK or CodeAccountNotExist
+	Code int // CodeOK, CodeAccountNotExist, CodeUnknownApp
 	User presence.User
 }
 
@@ -235,7 +241,7 @@ type DryRunOp struct {
 	Done   func(*DryRunOp)
 
 	// Result.
-	Code      int
+	Code      int    // CodeOK, CodeUnknownApp, CodeBadRequest (no valid policy), CodeUnavailable (too many at once)
 	Users     uint64 // users who would lose an instance
 	Instances uint64 // instances that would be kicked
 }
