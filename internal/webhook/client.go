@@ -1,0 +1,304 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/rollcall-im/rollcall/internal/directory"
+)
+
+// Bounds on what a receiver may make us read and keep.
+const (
+	maxResponseBody   = 64 << 10
+	maxResponseHeader = 8 << 10
+	// idleConn is shorter than what common HTTP servers allow, so that the
+	// receiver seldom closes a connection just as we use it.
+	idleConn = 4 * time.Second
+	connAge  = 10 * time.Minute // a name that now points elsewhere is noticed by then
+)
+
+// Network is how receivers are reached. The zero value is the machine's.
+type Network struct {
+	// Resolve looks up the addresses of a host name.
+	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+	// Dial connects to exactly this address. No name is looked up between the
+	// check of an address and its dial.
+	Dial func(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
+	// TLS is the base for https; nil means the system's roots.
+	TLS *tls.Config
+}
+
+func (n *Network) setDefaults() {
+	if n.Resolve == nil {
+		n.Resolve = func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		}
+	}
+	if n.Dial == nil {
+		n.Dial = func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "tcp", addr.String())
+		}
+	}
+	if n.TLS == nil {
+		n.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+}
+
+// client sends attempts to one URL.
+type client struct {
+	url    string
+	target *target
+	reach  reach
+	net    *Network
+	conns  *connSet
+	host   *fasthttp.HostClient
+}
+
+// newClient returns a client for url with up to maxConns connections.
+func newClient(url string, r reach, n *Network, conns *connSet, maxConns int) (*client, error) {
+	t, err := r.checkURL(url)
+	if err != nil {
+		return nil, err
+	}
+	c := &client{url: url, target: t, reach: r, net: n, conns: conns}
+	c.host = &fasthttp.HostClient{
+		Addr:                      t.addr,
+		IsTLS:                     t.tls,
+		TLSConfig:                 n.TLS,
+		DialTimeout:               c.dial,
+		MaxConns:                  maxConns,
+		MaxIdleConnDuration:       idleConn,
+		MaxConnDuration:           connAge,
+		ReadBufferSize:            maxResponseHeader,
+		NoDefaultUserAgentHeader:  true,
+		DisablePathNormalizing:    true,
+		StreamResponseBody:        true,
+		SecureErrorLogMessage:     true,
+		MaxIdemponentCallAttempts: 2,
+		RetryIfErr:                retryStale,
+	}
+	return c, nil
+}
+
+// retryStale allows one more try at once if the receiver had closed an idle
+// connection before we used it: nothing of an answer came, so it read nothing
+// or died reading. A repeat carries the same webhook-id.
+func retryStale(_ *fasthttp.Request, _ int, err error) (resetTimeout, retry bool) {
+	return false, errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE)
+}
+
+// dial connects to the first address of the host that answers. Each address is
+// checked after it was resolved and dialled as it is: a name cannot change in between.
+func (c *client) dial(_ string, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	addrs, err := c.resolve(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, ip := range addrs {
+		if err = c.reach.check(ip); err != nil {
+			continue
+		}
+		var conn net.Conn
+		if conn, err = c.net.Dial(ctx, netip.AddrPortFrom(ip.Unmap(), c.target.port)); err == nil {
+			return c.secure(ctx, c.conns.add(conn))
+		}
+	}
+	return nil, err
+}
+
+func (c *client) resolve(ctx context.Context) ([]netip.Addr, error) {
+	if ip, err := netip.ParseAddr(c.target.host); err == nil {
+		return []netip.Addr{ip}, nil
+	}
+	addrs, err := c.net.Resolve(ctx, c.target.host)
+	if err == nil && len(addrs) == 0 {
+		err = fmt.Errorf("host %q has no address", c.target.host)
+	}
+	return addrs, err
+}
+
+// secure does the TLS handshake, if there is one, within the attempt's time.
+func (c *client) secure(ctx context.Context, conn net.Conn) (net.Conn, error) {
+	if !c.target.tls {
+		return conn, nil
+	}
+	cfg := c.net.TLS.Clone()
+	if cfg.ServerName == "" {
+		cfg.ServerName = c.target.host
+	}
+	secured := tls.Client(conn, cfg)
+	if err := secured.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return &quietTLS{Conn: secured, raw: conn}, nil
+}
+
+// quietTLS closes without a farewell: writing one may take seconds if the
+// receiver does not read, and the answer's length has told that it was whole.
+type quietTLS struct {
+	*tls.Conn
+	raw net.Conn
+}
+
+// Close implements net.Conn.
+func (c *quietTLS) Close() error { return c.raw.Close() }
+
+// post makes one attempt at e at the time now.
+func (c *client) post(e *Event, w *directory.Webhook, now time.Time) result {
+	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
+	defer fasthttp.ReleaseRequest(req)
+	defer fasthttp.ReleaseResponse(resp)
+	c.fill(req, e, w.Token, now.Unix())
+	if err := c.host.DoTimeout(req, resp, time.Duration(w.TimeoutMS)*time.Millisecond); err != nil {
+		return result{outcome: classify(err)}
+	}
+	defer func() { _ = resp.CloseBodyStream() }()
+	return judge(resp, w.StatusOnly, now)
+}
+
+// fill writes the attempt into req.
+func (c *client) fill(req *fasthttp.Request, e *Event, token string, nowS int64) {
+	id := e.ID()
+	h := &req.Header
+	h.DisableNormalizing()
+	h.SetMethod(fasthttp.MethodPost)
+	h.SetContentType("application/json")
+	req.SetRequestURI(requestURL(c.target, e, token, nowS))
+	h.Set("webhook-id", id)
+	h.Set("webhook-timestamp", strconv.FormatInt(nowS, 10))
+	if token != "" {
+		h.Set("webhook-signature", Signature(token, id, nowS, e.Body))
+	}
+	req.SetBodyRaw(e.Body)
+}
+
+// judge reads the answer as far as it counts.
+func judge(resp *fasthttp.Response, statusOnly bool, now time.Time) result {
+	r := result{status: resp.StatusCode()}
+	r.outcome = judgeStatus(r.status)
+	if r.outcome != outcomeOK {
+		r.retryAfter = parseRetryAfter(resp.Header.Peek(fasthttp.HeaderRetryAfter), now)
+		return r
+	}
+	if statusOnly {
+		drainSmall(resp)
+		return r
+	}
+	body, err := readBody(resp)
+	switch {
+	case errors.Is(err, fasthttp.ErrBodyTooLarge):
+		r.outcome = outcomeTooLarge
+	case err != nil:
+		r.outcome = classify(err)
+	default:
+		r.outcome = judgeBody(body)
+	}
+	return r
+}
+
+// readBody reads the body up to its bound.
+func readBody(resp *fasthttp.Response) ([]byte, error) {
+	var buf bytes.Buffer
+	n, err := io.Copy(&buf, io.LimitReader(resp.BodyStream(), maxResponseBody+1))
+	if n > maxResponseBody {
+		return nil, fasthttp.ErrBodyTooLarge
+	}
+	return buf.Bytes(), err
+}
+
+// drainSmall reads a body that nobody looks at if that keeps the connection
+// usable at little cost. What comes of it does not matter.
+func drainSmall(resp *fasthttp.Response) {
+	if n := resp.Header.ContentLength(); n >= 0 && n <= maxResponseHeader {
+		_, _ = io.Copy(io.Discard, resp.BodyStream())
+	}
+}
+
+// classify names the error of an attempt.
+func classify(err error) outcome {
+	var timeout interface{ Timeout() bool }
+	var op *net.OpError
+	var dns *net.DNSError
+	switch {
+	case errors.Is(err, ErrAddressRefused):
+		return outcomeRefused
+	case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded):
+		return outcomeTimeout
+	case errors.As(err, &dns), errors.As(err, &op) && op.Op == "dial":
+		return outcomeConnect
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.ErrClosedPipe),
+		errors.Is(err, net.ErrClosed), errors.Is(err, fasthttp.ErrConnectionClosed),
+		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return outcomeClosed
+	}
+	return outcomeConnect
+}
+
+// connSet knows every open connection, so that Close can end them and their number is told.
+type connSet struct {
+	mu     sync.Mutex
+	open   map[*trackedConn]struct{}
+	closed bool
+}
+
+// trackedConn leaves its set when it is closed.
+type trackedConn struct {
+	net.Conn
+	set *connSet
+}
+
+func (s *connSet) add(c net.Conn) net.Conn {
+	t := &trackedConn{Conn: c, set: s}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		c.Close() // the attempt that asked for it fails at its first write
+		return t
+	}
+	if s.open == nil {
+		s.open = make(map[*trackedConn]struct{})
+	}
+	s.open[t] = struct{}{}
+	return t
+}
+
+// Close implements net.Conn.
+func (t *trackedConn) Close() error {
+	t.set.mu.Lock()
+	delete(t.set.open, t)
+	t.set.mu.Unlock()
+	return t.Conn.Close()
+}
+
+func (s *connSet) len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.open)
+}
+
+// closeAll closes every connection and every later one.
+func (s *connSet) closeAll() {
+	s.mu.Lock()
+	open := s.open
+	s.open, s.closed = nil, true
+	s.mu.Unlock()
+	for t := range open {
+		t.Conn.Close()
+	}
+}
