@@ -109,7 +109,7 @@ func TestGoldenRequests(t *testing.T) {
 			r.net.listen("hook.example", "192.0.2.1:80", rawReceiver(got))
 			r.net.listen("hook.example", "192.0.2.1:8080", rawReceiver(got))
 			r.apps.put(1400000000, c.url, func(w *directory.Webhook) { w.Token = c.token })
-			time.Sleep(time.Unix(1669872112, 0).Sub(time.Now())) // the virtual clock starts in 2000
+			time.Sleep(time.Until(time.Unix(1669872112, 0))) // the virtual clock starts in 2000
 			r.d.Transitions([]presence.Transition{c.t})
 			raw := <-got
 			r.stop()

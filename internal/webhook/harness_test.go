@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,7 +73,27 @@ func (f *fakeNet) dial(_ context.Context, addr netip.AddrPort) (net.Conn, error)
 	here, there := net.Pipe()
 	f.conns = append(f.conns, there)
 	f.wg.Go(func() { serve(there) })
-	return here, nil
+	return pipeConn{here}, nil
+}
+
+// pipeConn fails like a socket when it writes to one that was closed.
+type pipeConn struct{ net.Conn }
+
+// Write implements net.Conn.
+func (c pipeConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if errors.Is(err, io.ErrClosedPipe) {
+		err = syscall.EPIPE
+	}
+	return n, err
+}
+
+// SetWriteDeadline implements net.Conn. A socket takes one when the other side is gone.
+func (c pipeConn) SetWriteDeadline(t time.Time) error {
+	if err := c.Conn.SetWriteDeadline(t); !errors.Is(err, io.ErrClosedPipe) {
+		return err
+	}
+	return nil
 }
 
 // listen makes serve answer connections to addr, named host.

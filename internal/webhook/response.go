@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"encoding/json"
 	"strconv"
 	"time"
 
@@ -70,6 +71,9 @@ func judgeStatus(status int) outcome {
 // judgeBody judges the body of an answer with HTTP 200: a JSON object whose
 // ErrorCode is the number 0 and whose ActionStatus, if it has one, is OK.
 func judgeBody(body []byte) outcome {
+	if !json.Valid(body) {
+		return outcomeBody // fastjson alone lets some through that are none
+	}
 	p := parsers.Get()
 	defer parsers.Put(p)
 	v, err := p.ParseBytes(body)
