@@ -1,25 +1,340 @@
 package api
 
 import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
 	"github.com/valyala/fasthttp"
+
+	"github.com/rollcall-im/rollcall/internal/directory"
+	"github.com/rollcall-im/rollcall/internal/metrics"
+	"github.com/rollcall-im/rollcall/internal/presence"
 )
 
 // rest is the REST API's own state.
 type rest struct {
-	s *Server
+	rates    rateLimits
+	failures *failureTable
+	sigs     *sigCache
+	panics   *metrics.Counter
+	badHTTP  *metrics.Counter
+	served   map[*command]map[int]*metrics.Counter // by code; the nil command is no command, code -1 any other
+	seconds  map[*command]*metrics.Histogram
 }
 
-func newREST(s *Server) *rest { return &rest{s: s} }
+func newREST(s *Server) *rest {
+	m := s.opts.Metrics
+	r := &rest{
+		failures: newFailureTable(s.opts.MaxFailures, m),
+		sigs:     newSigCache(s.opts.MaxSigs, m),
+		panics:   m.Counter("rollcall_rest_panics_total"),
+		badHTTP:  m.Counter("rollcall_http_bad_requests_total"),
+		served:   map[*command]map[int]*metrics.Counter{nil: callCounters(m, "none")},
+		seconds:  make(map[*command]*metrics.Histogram),
+	}
+	for _, cmd := range commands {
+		r.served[cmd] = callCounters(m, cmd.name)
+		r.seconds[cmd] = m.Histogram(fmt.Sprintf("rollcall_rest_call_seconds{command=%q}", cmd.name))
+	}
+	return r
+}
 
-// serveAPI answers a request on the REST listener.
+func callCounters(m *metrics.Set, command string) map[int]*metrics.Counter {
+	name := func(code string) string {
+		return fmt.Sprintf("rollcall_rest_calls_total{command=%q,code=%q}", command, code)
+	}
+	counters := map[int]*metrics.Counter{-1: m.Counter(name("other"))}
+	for _, code := range restCodes {
+		counters[code] = m.Counter(name(strconv.Itoa(code)))
+	}
+	return counters
+}
+
+func (r *rest) count(cmd *command, code int) {
+	c := r.served[cmd][code]
+	if c == nil {
+		c = r.served[cmd][-1]
+	}
+	c.Inc()
+}
+
+// restCall is one request on its way through the checks. It lives as long as the
+// request; what it hands to the directory is memory of its own.
+type restCall struct {
+	s          *Server
+	ctx        *fasthttp.RequestCtx
+	cmd        *command // nil until it is known
+	app        *directory.App
+	ip         netip.Addr
+	identifier string
+	now        time.Time
+}
+
+var restCalls = sync.Pool{New: func() any { return new(restCall) }}
+
+// serveAPI answers a request on the REST listener, always with HTTP 200, but
+// OPTIONS with 204.
 func (s *Server) serveAPI(ctx *fasthttp.RequestCtx) {
+	setCORS(ctx)
+	switch {
+	case ctx.IsOptions():
+		ctx.SetStatusCode(fasthttp.StatusNoContent)
+		return
+	case ctx.IsGet() && string(ctx.Path()) == openAPIPath:
+		serveOpenAPI(ctx)
+		return
+	}
 	ctx.SetContentType("application/json")
-	ctx.SetBodyString(`{"ActionStatus":"FAIL","ErrorInfo":"no such command","ErrorCode":60009}`)
+	c := restCalls.Get().(*restCall)
+	*c = restCall{s: s, ctx: ctx, now: s.clock.Now()}
+	b, code := c.guarded(ctx.Response.SwapBody(nil)[:0])
+	ctx.Response.SwapBody(b)
+	s.rest.count(c.cmd, code)
+	if h := s.rest.seconds[c.cmd]; h != nil {
+		h.Update(s.clock.Now().Sub(c.now).Seconds())
+	}
+	*c = restCall{}
+	restCalls.Put(c)
 }
 
-// badHTTP answers what fasthttp could not read as a request.
-func (s *Server) badHTTP(ctx *fasthttp.RequestCtx, _ error) {
+func setCORS(ctx *fasthttp.RequestCtx) {
+	ctx.Response.Header.Set("Access-Control-Allow-Origin", "*")
+	ctx.Response.Header.Set("Access-Control-Allow-Headers", "X-Requested-With")
+	ctx.Response.Header.Set("Access-Control-Allow-Methods", "POST")
+}
+
+// guarded answers the call. A panic, which is a bug of ours, costs its caller an
+// internal error and not the node all its links.
+func (c *restCall) guarded(b []byte) (out []byte, code int) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.s.rest.panics.Inc()
+			c.s.log.Error("panic in a REST call", "panic", p, "stack", string(debug.Stack()))
+			out, code = fail(nil, codeInternal, "internal error")
+		}
+	}()
+	return c.answer(b)
+}
+
+// answer appends the response. The order of the checks is part of the contract:
+// URL and command, parameters, app, UserSig, administrator, rate, body.
+func (c *restCall) answer(b []byte) ([]byte, int) {
+	for _, check := range []func(*restCall) (int, string){
+		(*restCall).checkURL, (*restCall).checkParameters, (*restCall).checkApp, (*restCall).checkIdentity, (*restCall).checkRate,
+	} {
+		if code, text := check(c); code != 0 {
+			return fail(b, code, text)
+		}
+	}
+	return c.cmd.serve(c, b)
+}
+
+func (c *restCall) checkURL() (int, string) {
+	if !c.ctx.IsPost() {
+		return codeBadHTTP, fmt.Sprintf("method %q is not POST", brief(c.ctx.Method()))
+	}
+	path := c.ctx.Path()
+	rest, ok := strings.CutPrefix(string(path), "/v4/")
+	if !ok || strings.Count(rest, "/") != 1 || rest[0] == '/' || rest[len(rest)-1] == '/' {
+		return codeBadHTTP, fmt.Sprintf("path %q is not /v4/<service>/<command>", brief(path))
+	}
+	if c.cmd = commands[rest]; c.cmd == nil {
+		return codeNoCommand, fmt.Sprintf("there is no command %q", brief([]byte(rest)))
+	}
+	return 0, ""
+}
+
+func (c *restCall) checkParameters() (int, string) {
+	args := c.ctx.QueryArgs()
+	id := args.Peek("sdkappid")
+	if len(id) == 0 {
+		return codeNoSDKAppID, "parameter sdkappid is missing"
+	}
+	for _, d := range id {
+		if d-'0' > 9 {
+			return codeNoSDKAppID, fmt.Sprintf("parameter sdkappid %q is not a number", brief(id))
+		}
+	}
+	identifier := args.Peek("identifier")
+	switch {
+	case len(identifier) == 0:
+		return codeNoIdentifier, "parameter identifier is missing"
+	case !presence.ValidUserID(identifier):
+		return codeNoIdentifier, fmt.Sprintf("parameter identifier %q is not a valid UserID", brief(identifier))
+	}
+	c.identifier = string(identifier)
+	return 0, ""
+}
+
+// checkApp finds the app. That it has no key and that the caller's address is
+// not allowed are faults of this stage too.
+func (c *restCall) checkApp() (int, string) {
+	text := c.ctx.QueryArgs().Peek("sdkappid")
+	if id, err := strconv.ParseUint(string(text), 10, 32); err == nil {
+		c.app = c.s.dir.App(uint32(id))
+	}
+	c.ip = callerIP(c.ctx)
+	switch {
+	case c.app == nil:
+		return codeUnknownApp, fmt.Sprintf("there is no app with sdkappid %s", brief(text))
+	case !allowedIP(c.app, c.ip):
+		return codeForbiddenIP, fmt.Sprintf("address %s may not call the API of sdkappid %d", c.ip, c.app.SDKAppID)
+	case len(c.app.Keys) == 0:
+		return codeNoKey, fmt.Sprintf("the app with sdkappid %d has no key", c.app.SDKAppID)
+	}
+	return 0, ""
+}
+
+func callerIP(ctx *fasthttp.RequestCtx) netip.Addr {
+	if tcp, ok := ctx.RemoteAddr().(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
+func allowedIP(app *directory.App, ip netip.Addr) bool {
+	if len(app.AllowedIPs) == 0 {
+		return true
+	}
+	for _, p := range app.AllowedIPs {
+		if p.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}
+
+// checkIdentity verifies the UserSig, then that its owner is an administrator.
+func (c *restCall) checkIdentity() (int, string) {
+	if code, text := c.authenticate(c.ctx.QueryArgs().Peek("usersig")); code != 0 {
+		return code, text
+	}
+	if !c.app.IsAdministrator(c.identifier) {
+		return c.cmd.service.needsAdmin, fmt.Sprintf("identifier %q is not an administrator of sdkappid %d", c.identifier, c.app.SDKAppID)
+	}
+	return 0, ""
+}
+
+func (c *restCall) checkRate() (int, string) {
+	perSecond := c.app.Limits.CallsPerSecond
+	if c.cmd.batch {
+		perSecond = c.app.Limits.BatchCallsPerSecond
+	}
+	if c.s.opts.Dev || perSecond <= 0 || c.s.rest.rates.take(c.app.SDKAppID, c.cmd.bucket, c.now, perSecond) {
+		return 0, ""
+	}
+	return codeOverRate, fmt.Sprintf("command %s of sdkappid %d is over its limit of %g calls a second", c.cmd.name, c.app.SDKAppID, perSecond)
+}
+
+// scanBody reads the body, which must be a JSON object. member must consume each
+// value and says what it found by other means than its error.
+func (c *restCall) scanBody(member func(sc *jsonScanner, name string) error) (int, string) {
+	// The one copy that outlives the request: what is scanned aliases it.
+	err := scanObject(string(c.ctx.PostBody()), member)
+	switch {
+	case err == nil:
+		return 0, ""
+	case c.cmd.service.jsonText != "":
+		return c.cmd.service.badJSON, c.cmd.service.jsonText
+	}
+	return c.cmd.service.badJSON, fmt.Sprintf("the body is %v: %q", err, brief(c.ctx.PostBody()))
+}
+
+// await waits until done has a value, at most Options.CallTimeout. False: the
+// directory still owns the op, which must be left alone.
+func (s *Server) await(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
+	}
+	late := make(chan struct{})
+	timer := s.clock.AfterFunc(s.opts.CallTimeout, func() { close(late) })
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-late:
+		return false
+	}
+}
+
+// timedOut answers that the directory did not.
+func (c *restCall) timedOut(b []byte) ([]byte, int) {
+	return fail(b, c.cmd.service.timeout, fmt.Sprintf("%s was not answered within %v, retry", c.cmd.name, c.s.opts.CallTimeout))
+}
+
+// failOp answers a code of the directory about what.
+func (c *restCall) failOp(b []byte, code int, what string) ([]byte, int) {
+	switch code {
+	case presence.CodeAccountNotExist:
+		return fail(b, code, fmt.Sprintf("account %s does not exist", what))
+	case directory.CodeUnavailable:
+		return fail(b, code, fmt.Sprintf("%s cannot be done for %s now, retry", c.cmd.name, what))
+	case directory.CodeUnknownApp:
+		return fail(b, code, fmt.Sprintf("there is no app with sdkappid %d", c.app.SDKAppID))
+	}
+	if code < 0 { // internal to presence
+		code = codeInternal
+	}
+	return fail(b, code, fmt.Sprintf("%s of %s failed", c.cmd.name, what))
+}
+
+// restOK appends the answer of a call that has nothing to tell.
+func restOK(b []byte) ([]byte, int) { return append(appendOK(b), '}'), 0 }
+
+// appendOK appends a successful envelope that is still open.
+func appendOK(b []byte) []byte {
+	return append(b, `{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0`...)
+}
+
+// fail appends the answer of a failed call.
+func fail(b []byte, code int, text string) ([]byte, int) {
+	return append(appendFail(b, code, text), '}'), code
+}
+
+// appendFail appends a failed envelope that is still open.
+func appendFail(b []byte, code int, text string) []byte {
+	b = append(b, `{"ActionStatus":"FAIL","ErrorInfo":`...)
+	b = appendString(b, text)
+	b = append(b, `,"ErrorCode":`...)
+	return strconv.AppendInt(b, int64(code), 10)
+}
+
+// brief cuts what a caller wrote to a length that fits into an error text.
+func brief(b []byte) []byte {
+	const maxBrief = 64
+	return b[:min(len(b), maxBrief)]
+}
+
+// badHTTP answers what fasthttp could not read as a request. The connection is
+// closed after it; unread input must not destroy the answer.
+func (s *Server) badHTTP(ctx *fasthttp.RequestCtx, err error) {
+	s.rest.badHTTP.Inc()
+	setCORS(ctx)
 	ctx.SetContentType("application/json")
-	ctx.SetBodyString(`{"ActionStatus":"FAIL","ErrorInfo":"bad HTTP","ErrorCode":60002}`)
 	linger(ctx.Conn())
+	text := "the HTTP request cannot be read"
+	switch {
+	case errors.As(err, new(*fasthttp.ErrSmallBuffer)):
+		text = fmt.Sprintf("the request line and headers have more than %d bytes", readBufferSize)
+	case errors.Is(err, fasthttp.ErrBodyTooLarge):
+		text = fmt.Sprintf("the body has more than %d bytes", s.opts.MaxBody)
+	case isTimeout(err):
+		text = fmt.Sprintf("the request was not complete within %v", s.opts.ReadTimeout)
+	}
+	b, _ := fail(nil, codeBadHTTP, text)
+	ctx.SetBody(b)
+}
+
+func isTimeout(err error) bool {
+	var n net.Error
+	return errors.As(err, &n) && n.Timeout()
 }

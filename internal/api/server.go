@@ -48,6 +48,7 @@ type Options struct {
 	ReadTimeout   time.Duration // whole request, default 10 s
 	IdleTimeout   time.Duration // between requests, default 90 s
 	MaxFailures   int           // callers whose failed verifications are remembered, default 65536
+	MaxSigs       int           // good UserSigs remembered, default 1024
 
 	Ceilings        presence.Ceilings  // of login policies
 	Ready           func() error       // default: ready while serving
@@ -71,7 +72,7 @@ func (o *Options) validate() error {
 	for _, b := range []struct {
 		name string
 		n    int
-	}{{"MaxConns", o.MaxConns}, {"MaxConnsPerIP", o.MaxConnsPerIP}, {"MaxBody", o.MaxBody}, {"MaxFailures", o.MaxFailures}} {
+	}{{"MaxConns", o.MaxConns}, {"MaxConnsPerIP", o.MaxConnsPerIP}, {"MaxBody", o.MaxBody}, {"MaxFailures", o.MaxFailures}, {"MaxSigs", o.MaxSigs}} {
 		if b.n < 0 {
 			return fmt.Errorf("api: Options.%s must not be negative, got %d", b.name, b.n)
 		}
@@ -94,6 +95,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.MaxConns, 1024)
 	setDefault(&o.MaxBody, 1<<20)
 	setDefault(&o.MaxFailures, 65536)
+	setDefault(&o.MaxSigs, 1024)
 	setDefault(&o.CallTimeout, 5*time.Second)
 	setDefault(&o.ReadTimeout, 10*time.Second)
 	setDefault(&o.IdleTimeout, 90*time.Second)
@@ -180,6 +182,11 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
+const (
+	readBufferSize  = 16384 // the longest request line with headers; a UserSig has up to 2 KiB
+	writeBufferSize = 16384 // an answer about 100 users leaves in one write
+)
+
 // newFast returns a fasthttp server for one listener.
 func (s *Server) newFast(h fasthttp.RequestHandler) *fasthttp.Server {
 	return &fasthttp.Server{
@@ -187,9 +194,9 @@ func (s *Server) newFast(h fasthttp.RequestHandler) *fasthttp.Server {
 		ErrorHandler:                 s.badHTTP,
 		NoDefaultServerHeader:        true,
 		NoDefaultContentType:         true,
-		DisablePreParseMultipartForm: true,  // any Content-Type may come with JSON
-		ReadBufferSize:               16384, // the longest request line with headers: a UserSig is up to 2 KiB
-		WriteBufferSize:              4096,
+		DisablePreParseMultipartForm: true, // any Content-Type may come with JSON
+		ReadBufferSize:               readBufferSize,
+		WriteBufferSize:              writeBufferSize,
 		Concurrency:                  s.opts.MaxConns + 1, // our listener refuses first
 		MaxRequestBodySize:           s.opts.MaxBody,
 		ReadTimeout:                  s.opts.ReadTimeout,

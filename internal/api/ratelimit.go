@@ -1,0 +1,145 @@
+package api
+
+import (
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rollcall-im/rollcall/internal/metrics"
+)
+
+// bucket is a token bucket that holds one second's worth, at least one call. The
+// zero value is full.
+type bucket struct {
+	tokens float64
+	lastNS int64 // 0 = never used
+}
+
+// take takes a token if there is one. A clock that steps back earns nothing.
+func (b *bucket) take(nowNS int64, perSecond float64) bool {
+	burst := max(1, perSecond)
+	switch {
+	case b.lastNS == 0:
+		b.tokens = burst
+	case nowNS > b.lastNS:
+		b.tokens = min(burst, b.tokens+float64(nowNS-b.lastNS)/1e9*perSecond)
+	}
+	b.lastNS = nowNS
+	if b.tokens < 1 {
+		return false
+	}
+	b.tokens--
+	return true
+}
+
+// rateLimits has a bucket per app and command. It grows with the apps that exist.
+type rateLimits struct {
+	apps sync.Map // uint32 -> *appBuckets
+}
+
+type appBuckets struct {
+	mu      sync.Mutex
+	buckets [numBuckets]bucket // guarded by mu
+}
+
+// take reports whether one more call of an existing app is within perSecond.
+func (l *rateLimits) take(app uint32, index int, now time.Time, perSecond float64) bool {
+	v, ok := l.apps.Load(app)
+	if !ok {
+		v, _ = l.apps.LoadOrStore(app, new(appBuckets))
+	}
+	a := v.(*appBuckets)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.buckets[index].take(now.UnixNano(), perSecond)
+}
+
+// A caller whose UserSig failed maxFailures times within failureWindow is locked
+// out for lockout.
+const (
+	maxFailures   = 10
+	failureWindow = time.Minute
+	lockout       = time.Minute
+)
+
+// caller is who failed: only this triple is locked out, so that nobody can lock
+// out another.
+type caller struct {
+	ip         netip.Addr
+	app        uint32
+	identifier string
+}
+
+type failureRecord struct {
+	count  int
+	first  time.Time
+	locked time.Time // until then; zero = not locked
+}
+
+// failureTable remembers failed verifications of at most max callers. A new one
+// takes the place of the one remembered longest, so a flood of invented callers
+// costs no memory; it can shorten a lock-out, at the price of max failures.
+type failureTable struct {
+	max     int
+	evicted *metrics.Counter
+	size    atomic.Int64 // callers remembered; lets the usual case pass without the lock
+
+	// Guarded by mu.
+	mu      sync.Mutex
+	records map[caller]*failureRecord
+	order   []caller // ring of the keys of records, oldest at next once it is full
+	next    int
+}
+
+func newFailureTable(limit int, m *metrics.Set) *failureTable {
+	return &failureTable{
+		max:     limit,
+		evicted: m.Counter("rollcall_rest_failure_records_evicted_total"),
+		records: make(map[caller]*failureRecord),
+	}
+}
+
+// locked reports whether the caller must wait.
+func (t *failureTable) locked(c caller, now time.Time) bool {
+	if t.size.Load() == 0 {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.records[c]
+	return r != nil && now.Before(r.locked)
+}
+
+// failed records a failure. It keeps a copy of c.identifier.
+func (t *failureTable) failed(c caller, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.records[c]
+	if r == nil {
+		r = t.addLocked(c)
+	}
+	if r.count == 0 || now.Sub(r.first) >= failureWindow || now.Before(r.first) {
+		*r = failureRecord{first: now}
+	}
+	if r.count++; r.count == maxFailures {
+		*r = failureRecord{locked: now.Add(lockout)}
+	}
+}
+
+func (t *failureTable) addLocked(c caller) *failureRecord {
+	c.identifier = strings.Clone(c.identifier)
+	if len(t.order) < t.max {
+		t.order = append(t.order, c)
+	} else {
+		t.evicted.Inc()
+		delete(t.records, t.order[t.next])
+		t.order[t.next] = c
+		t.next = (t.next + 1) % t.max
+	}
+	r := new(failureRecord)
+	t.records[c] = r
+	t.size.Store(int64(len(t.records)))
+	return r
+}

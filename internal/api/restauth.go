@@ -1,0 +1,131 @@
+package api
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/rollcall-im/rollcall/internal/directory"
+	"github.com/rollcall-im/rollcall/internal/metrics"
+	"github.com/rollcall-im/rollcall/internal/presence"
+	"github.com/rollcall-im/rollcall/internal/usersig"
+)
+
+// authenticate verifies the UserSig of the identifier: lock-out, signature,
+// expiry, cut-off.
+func (c *restCall) authenticate(sig []byte) (code int, text string) {
+	who := caller{ip: c.ip, app: c.app.SDKAppID, identifier: c.identifier}
+	if c.s.rest.failures.locked(who, c.now) {
+		return codeLockedOut, fmt.Sprintf("verification of identifier %q of sdkappid %d from %s failed %d times within a minute; retry after 1 minute", c.identifier, c.app.SDKAppID, c.ip, maxFailures)
+	}
+	if len(sig) == 0 {
+		return int(usersig.Empty), fmt.Sprintf("usersig of identifier %q is empty", c.identifier)
+	}
+	r := c.s.rest.verify(c, sig)
+	if r.Code == usersig.OK {
+		code, text = c.checkCutoff(&r)
+	} else {
+		code, text = int(r.Code), r.Text
+	}
+	if code != 0 && code != c.cmd.service.timeout {
+		c.s.rest.failures.failed(who, c.now)
+	}
+	return code, text
+}
+
+// checkCutoff refuses a UserSig that was issued before the identifier, who may
+// be a user like any other, was kicked or deleted.
+func (c *restCall) checkCutoff(r *usersig.Result) (code int, text string) {
+	u := userCalls.Get().(*userCall)
+	u.op.Key = presence.Key{App: c.app.SDKAppID, UserID: c.identifier}
+	c.s.dir.User(&u.op)
+	if !c.s.await(u.done) {
+		return c.cmd.service.timeout, fmt.Sprintf("the cut-off of identifier %q was not known within %v, retry", c.identifier, c.s.opts.CallTimeout)
+	}
+	known, cutoff := u.op.Code, u.op.User.CutoffS
+	u.op.User = presence.User{}
+	userCalls.Put(u)
+	switch {
+	case known != presence.CodeOK && known != presence.CodeAccountNotExist:
+		return c.cmd.service.timeout, fmt.Sprintf("the cut-off of identifier %q is not known now (%d), retry", c.identifier, known)
+	case r.TimeS < cutoff:
+		return int(usersig.Expired), fmt.Sprintf("the UserSig of %q was issued at %d, before it was revoked at %d", c.identifier, r.TimeS, cutoff)
+	}
+	return 0, ""
+}
+
+// userCall is a reusable look-up of one user. One that timed out stays with the
+// directory and is not used again.
+type userCall struct {
+	op   directory.UserOp
+	done chan struct{}
+}
+
+var userCalls = sync.Pool{New: func() any {
+	u := &userCall{done: make(chan struct{}, 1)}
+	u.op.Done = func(*directory.UserOp) { u.done <- struct{}{} }
+	return u
+}}
+
+// verify checks a UserSig, from memory if it was good before. The cut-off is not
+// part of it: it changes without the UserSig or the app.
+func (r *rest) verify(c *restCall, sig []byte) usersig.Result {
+	nowS := c.now.Unix()
+	if res, ok := r.sigs.get(sig, c.app, c.identifier, nowS); ok {
+		return res
+	}
+	secrets := make([]string, len(c.app.Keys))
+	for i := range c.app.Keys {
+		secrets[i] = c.app.Keys[i].Secret
+	}
+	res := usersig.Verify(sig, &usersig.Check{AppID: c.app.SDKAppID, UserID: c.identifier, Secrets: secrets, NowS: nowS})
+	if res.Code == usersig.OK {
+		r.sigs.put(sig, c.app, c.identifier, res)
+	}
+	return res
+}
+
+// sigCache remembers good UserSigs: a backend uses the same one for many calls.
+// An entry holds only for the very settings it was verified under, so a change
+// of keys ends it, and not past its expiry.
+type sigCache struct {
+	max     int
+	evicted *metrics.Counter
+
+	// Guarded by mu.
+	mu      sync.RWMutex
+	entries map[string]sigEntry
+}
+
+type sigEntry struct {
+	app        *directory.App // as it was then; compared by identity
+	identifier string
+	res        usersig.Result
+}
+
+func newSigCache(limit int, m *metrics.Set) *sigCache {
+	return &sigCache{max: limit, evicted: m.Counter("rollcall_rest_sig_cache_evicted_total"), entries: make(map[string]sigEntry)}
+}
+
+func (s *sigCache) get(sig []byte, app *directory.App, identifier string, nowS int64) (usersig.Result, bool) {
+	s.mu.RLock()
+	e, ok := s.entries[string(sig)]
+	s.mu.RUnlock()
+	if !ok || e.app != app || e.identifier != identifier || nowS > e.res.EndS || e.res.TimeS-usersig.MaxAheadS > nowS {
+		return usersig.Result{}, false
+	}
+	return e.res, true
+}
+
+// put adds an entry; a full cache first drops an arbitrary other one.
+func (s *sigCache) put(sig []byte, app *directory.App, identifier string, res usersig.Result) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.entries[string(sig)]; !ok && len(s.entries) >= s.max {
+		for k := range s.entries {
+			delete(s.entries, k)
+			s.evicted.Inc()
+			break
+		}
+	}
+	s.entries[string(sig)] = sigEntry{app: app, identifier: identifier, res: res}
+}
