@@ -1,0 +1,103 @@
+package embedded
+
+import (
+	"fmt"
+	"runtime"
+
+	"github.com/rollcall-im/rollcall/internal/presence"
+	"github.com/rollcall-im/rollcall/shard"
+)
+
+// Check proves that the directory is consistent: the table with itself, tally
+// and expiry index with the table, and that nothing pends where nothing is
+// queued or in flight. It stops all lanes meanwhile: it is for tests and for
+// operators in need. Not to be called from a Done, nor twice at once.
+func (d *Directory) Check() error {
+	for i := range d.lanes {
+		for !d.lanes[i].busy.CompareAndSwap(false, true) {
+			runtime.Gosched()
+		}
+	}
+	defer func() {
+		for i := range d.lanes {
+			d.lanes[i].busy.Store(false)
+			d.lanes[i].run()
+		}
+	}()
+	if err := d.table.Check(); err != nil {
+		return err
+	}
+	for i := range d.lanes {
+		if err := d.lanes[i].check(); err != nil {
+			return fmt.Errorf("lane %d: %w", i, err)
+		}
+	}
+	return d.checkUsers()
+}
+
+// check proves what can be seen without the table.
+func (l *lane) check() error {
+	if err := l.expiry.check(); err != nil {
+		return err
+	}
+	if l.flight == nil && l.open == nil && len(l.overlay) > 0 {
+		return fmt.Errorf("%d users are pending though no batch is", len(l.overlay))
+	}
+	if n := l.pending.Load(); n < 0 {
+		return fmt.Errorf("%d decisions pend", n)
+	}
+	for k, dc := range l.overlay {
+		if dc.key != k || !dc.changed || dc.doomed {
+			return fmt.Errorf("user %q: its pending state is that of user %q (changed %t, doomed %t)", k.UserID, dc.key.UserID, dc.changed, dc.doomed)
+		}
+	}
+	return nil
+}
+
+func (l *lane) atRest() bool {
+	return l.flight == nil && l.open == nil && l.queue == nil && l.pushed.Load() == nil
+}
+
+// checkUsers compares tally and expiry index of each lane with the table.
+func (d *Directory) checkUsers() (err error) {
+	tallies, due := make([]tally, len(d.lanes)), make([]int, len(d.lanes))
+	var c shard.Cursor
+	for done := false; !done && err == nil; {
+		c, done = d.table.Scan(c, sweepStep, func(k presence.Key, u *presence.User) {
+			l := d.laneOf(k)
+			t := tallyOf(u)
+			for i := range t {
+				tallies[l.id][i] += t[i]
+			}
+			if want := earliestDue(u); want != noDue {
+				due[l.id]++
+				err = l.checkDue(k, want, err)
+			}
+		})
+	}
+	for i := range d.lanes {
+		if err != nil {
+			return err
+		}
+		err = d.lanes[i].checkTotals(tallies[i], due[i])
+	}
+	return err
+}
+
+func (l *lane) checkDue(k presence.Key, want int64, err error) error {
+	id, known := l.expiry.ids[k]
+	if err != nil || known && l.expiry.slots[id].dueMS == want || !known && l.overlay[k] != nil {
+		return err // an expiry under way has left the index
+	}
+	return fmt.Errorf("lane %d: user %q expires at %d, which the expiry index does not know (known %t)", l.id, k.UserID, want, known)
+}
+
+func (l *lane) checkTotals(t tally, due int) error {
+	if got := l.tallyTotal.load(); got != t {
+		return fmt.Errorf("lane %d: counted %v, the table has %v", l.id, got, t)
+	}
+	if got := len(l.expiry.heap); got > due || l.atRest() && got != due {
+		return fmt.Errorf("lane %d: %d users in the expiry index, %d in the table expire", l.id, got, due)
+	}
+	return nil
+}
