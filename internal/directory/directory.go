@@ -230,8 +230,8 @@ type UserOp struct {
 	Done func(*UserOp)
 
 	// Result.
-	Code int // CodeOK, CodeAccountNotExist, CodeUnknownApp
-	User presence.User
+	Code int           // CodeOK, CodeAccountNotExist, CodeUnknownApp
+	User presence.User // of a deleted account what outlives it: its cut-off
 }
 
 // DryRunOp counts what a policy would kick now.

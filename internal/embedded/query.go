@@ -49,8 +49,10 @@ func (d *Directory) User(op *directory.UserOp) {
 	switch {
 	case d.apps.tenant(op.Key.App) == nil:
 		op.Code = directory.CodeUnknownApp
-	case !d.table.Get(op.Key, &op.User) || !op.User.Registered:
+	case !d.table.Get(op.Key, &op.User):
 		op.Code, op.User = presence.CodeAccountNotExist, presence.User{}
+	case !op.User.Registered:
+		op.Code = presence.CodeAccountNotExist // with its cut-off, which outlives the account
 	}
 	op.Done(op)
 }
