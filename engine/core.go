@@ -1,0 +1,135 @@
+package engine
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/rollcall-im/rollcall/internal/directory"
+)
+
+// Core is the engine without sockets: all loops of a node and what they share.
+// It is the node's directory.Watcher.
+type Core struct {
+	// Immutable after NewCore.
+	o     Options
+	loops []*Loop
+	m     *counters
+	epoch time.Time
+	empty chan struct{} // gets a token when the last link is gone while the node stops
+
+	// Atomic.
+	links    atomic.Int64
+	stopping atomic.Bool
+}
+
+// NewCore returns a core without links whose loops wait for their drivers.
+func NewCore(o Options) (*Core, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	seed := o.Seed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	c := &Core{o: o, m: newCounters(o.Metrics), epoch: o.Clock.Now(), empty: make(chan struct{}, 1)}
+	for i := range o.Loops {
+		c.loops = append(c.loops, newLoop(c, uint8(i), rand.New(rand.NewPCG(seed, uint64(i)))))
+	}
+	c.gauges(o.Metrics)
+	return c, nil
+}
+
+// Loop returns loop i, 0 <= i < Options.Loops.
+func (c *Core) Loop(i int) *Loop { return c.loops[i] }
+
+// Now is the clock's time.
+func (c *Core) Now() Instant {
+	t := c.o.Clock.Now()
+	return Instant{MonoMS: c.epoch.UnixMilli() + t.Sub(c.epoch).Milliseconds(), WallMS: t.UnixMilli()}
+}
+
+// Links is the number of links that are open, those being closed included.
+func (c *Core) Links() int { return int(c.links.Load()) }
+
+// PendingLogins is the number of logins that the Directory has not answered.
+func (c *Core) PendingLogins() (n int) {
+	for _, l := range c.loops {
+		n += int(l.pendingLogins.Load())
+	}
+	return n
+}
+
+// ForcedOffline implements directory.Watcher: each notice goes to the loop of
+// its link, behind the answer to the link's login.
+func (c *Core) ForcedOffline(notices []directory.Notice) {
+	for i := range notices {
+		n := &notices[i]
+		if int(n.Link.Loop()) >= len(c.loops) {
+			c.m.noticesStale.Inc()
+			continue
+		}
+		c.loops[n.Link.Loop()].post(&item{notice: n})
+	}
+}
+
+// AppChanged implements directory.Watcher. There is nothing to do: a login reads
+// the app's settings, and a link keeps those that it was told.
+func (c *Core) AppChanged(*directory.App) {}
+
+// Drain begins the node's stop: new connections are refused, every link is told
+// that it may reconnect, in bounded steps, and closed. No Leave is issued.
+func (c *Core) Drain() {
+	if c.stopping.Swap(true) {
+		return
+	}
+	if c.Links() == 0 {
+		c.signalEmpty()
+	}
+	for _, l := range c.loops {
+		l.post(&item{drain: true})
+	}
+}
+
+// Empty gets a token when the node stops and its last link is gone.
+func (c *Core) Empty() <-chan struct{} { return c.empty }
+
+func (c *Core) signalEmpty() {
+	select {
+	case c.empty <- struct{}{}:
+	default:
+	}
+}
+
+// admit takes a place among MaxLinks.
+func (c *Core) admit() bool {
+	if c.links.Add(1) > int64(c.o.MaxLinks) {
+		c.links.Add(-1)
+		return false
+	}
+	return true
+}
+
+// gone gives the place back.
+func (c *Core) gone() {
+	if c.links.Add(-1) == 0 && c.stopping.Load() {
+		c.signalEmpty()
+	}
+}
+
+// Check proves each loop's structures consistent and the link count right. No
+// loop may be running.
+func (c *Core) Check() error {
+	used := 0
+	for i, l := range c.loops {
+		if err := l.check(); err != nil {
+			return fmt.Errorf("engine: loop %d: %w", i, err)
+		}
+		used += l.slab.used
+	}
+	if used != c.Links() {
+		return fmt.Errorf("engine: %d sessions live, %d links counted", used, c.Links())
+	}
+	return nil
+}

@@ -1,0 +1,100 @@
+package engine
+
+import (
+	"github.com/rollcall-im/rollcall/internal/directory"
+	"github.com/rollcall-im/rollcall/internal/presence"
+)
+
+// leaveCall is the end of a link on its way through the Directory. It does not
+// need the session, which may long serve another link.
+type leaveCall struct {
+	op      directory.LeaveOp
+	item    item
+	loop    *Loop
+	retryMS int64 // when to issue it again, MonoMS
+}
+
+// leaves sees to it that a link that ended does not stay Online because the
+// Directory was away: such a Leave is issued again until it is taken.
+type leaves struct {
+	waiting []*leaveCall // ordered by retryMS
+	idle    []*leaveCall
+}
+
+// leaveRetryMS is the time between two tries of a Leave.
+const leaveRetryMS = 500
+
+// leave ends what the session's link stands for.
+func (l *Loop) leave(s *Session, r presence.LeaveReason) {
+	c := l.leaves.take(l)
+	c.op.Key = presence.Key{App: s.app, UserID: s.userID()}
+	c.op.Platform, c.op.DeviceID = s.platform, s.deviceID()
+	c.op.Node, c.op.Link = l.core.o.Node, s.id
+	c.op.Reason, c.op.NowMS = r, l.now.WallMS
+	l.core.o.Directory.Leave(&c.op)
+}
+
+func (v *leaves) take(l *Loop) *leaveCall {
+	if n := len(v.idle); n > 0 {
+		c := v.idle[n-1]
+		v.idle = v.idle[:n-1]
+		return c
+	}
+	c := &leaveCall{loop: l}
+	c.item.leave = c
+	c.op.Done = func(*directory.LeaveOp) { c.loop.post(&c.item) }
+	return c
+}
+
+// done is the Directory's answer to a Leave.
+func (v *leaves) done(l *Loop, c *leaveCall) {
+	if c.op.Code == directory.CodeUnavailable {
+		v.wait(l, c)
+		return
+	}
+	if s := l.slab.get(c.op.Link); s != nil && s.state == stateLeaving {
+		fx := l.effects()
+		s.left(fx)
+		l.apply(s, fx)
+	}
+	v.recycle(c)
+}
+
+// wait keeps the call for another try.
+func (v *leaves) wait(l *Loop, c *leaveCall) {
+	if len(v.waiting) >= l.core.o.MaxPendingLeaves {
+		l.core.m.leavesDropped.Inc()
+		v.recycle(c)
+		return
+	}
+	c.retryMS = l.now.MonoMS + leaveRetryMS
+	v.waiting = append(v.waiting, c)
+}
+
+// retry issues a batch of what is due again.
+func (v *leaves) retry(l *Loop) (more bool) {
+	n := 0
+	for n < len(v.waiting) && n < l.core.o.Batch && v.waiting[n].retryMS <= l.now.MonoMS {
+		n++
+	}
+	if n == 0 {
+		return false
+	}
+	due := v.waiting[:n]
+	v.waiting = append([]*leaveCall(nil), v.waiting[n:]...)
+	for _, c := range due {
+		l.core.m.leavesRetried.Inc()
+		c.op.Code, c.op.Changed = 0, false
+		l.core.o.Directory.Leave(&c.op)
+	}
+	return n == l.core.o.Batch
+}
+
+func (v *leaves) recycle(c *leaveCall) {
+	if len(v.idle) >= maxIdleCalls {
+		return
+	}
+	done := c.op.Done
+	c.op = directory.LeaveOp{Done: done}
+	v.idle = append(v.idle, c)
+}

@@ -1,0 +1,84 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+)
+
+// Two servers can bind one SO_REUSEPORT port, and the kernel then deals the
+// clients out to both. Nobody wants that, so the address is bound exclusively
+// first, which fails if anybody listens there. Between that and the listening of
+// our loops is a moment in which a second server's probe succeeds too; a lock
+// per port, held until we listen, closes it.
+
+// resolve turns an address setting into what to bind: no host means 0.0.0.0,
+// never the unspecified family, under which gnet gives every connection to one
+// loop; a name is looked up, IPv4 first.
+func resolve(address string) (netip.AddrPort, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("engine: address %q: %w", address, err)
+	}
+	if host == "" {
+		host = "0.0.0.0"
+	}
+	tcp, err := net.ResolveTCPAddr("tcp", net.JoinHostPort(host, port))
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("engine: address %q: %w", address, err)
+	}
+	ap := tcp.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), nil
+}
+
+// network is the address's family in net's words.
+func network(a netip.AddrPort) string {
+	if a.Addr().Is4() {
+		return "tcp4"
+	}
+	return "tcp6"
+}
+
+// probe binds a without SO_REUSEPORT and lets it go again. The result has the
+// port that was bound: gnet must not see port 0, each loop would take another.
+func probe(a netip.AddrPort) (netip.AddrPort, error) {
+	ln, err := net.Listen(network(a), a.String())
+	if err != nil {
+		return a, fmt.Errorf("engine: cannot listen on %s: %w", a, err)
+	}
+	port := ln.Addr().(*net.TCPAddr).AddrPort().Port()
+	if err := ln.Close(); err != nil {
+		return a, fmt.Errorf("engine: cannot release %s after the probe: %w", a, err)
+	}
+	return netip.AddrPortFrom(a.Addr(), port), nil
+}
+
+const (
+	bindLockWait = 5 * time.Second
+	bindLockPoll = 20 * time.Millisecond
+)
+
+// lockBind takes the right to probe and bind the port. It is an abstract Unix
+// socket, which the kernel gives back even if we are killed. A port 0 needs none.
+func lockBind(ctx context.Context, port uint16) (unlock func(), err error) {
+	if port == 0 {
+		return func() {}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, bindLockWait)
+	defer cancel()
+	name := "@rollcall-bind-" + strconv.Itoa(int(port))
+	for {
+		ln, err := net.Listen("unix", name)
+		if err == nil {
+			return func() { _ = ln.Close() }, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("engine: another server is starting on port %d: %w", port, err)
+		case <-time.After(bindLockPoll):
+		}
+	}
+}

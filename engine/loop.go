@@ -1,0 +1,509 @@
+package engine
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/rollcall-im/rollcall/codec"
+	"github.com/rollcall-im/rollcall/internal/presence"
+	"github.com/rollcall-im/rollcall/internal/wheel"
+)
+
+// Loop owns the links of one event loop. Its methods, but for those that say
+// otherwise, are called from one goroutine at a time.
+type Loop struct {
+	// Immutable after NewCore and Attach.
+	core   *Core
+	driver atomic.Pointer[Driver] // set once, by Attach
+
+	// Owned by the event loop.
+	now     Instant
+	running bool // inside a call; a call inside it (Closed from Write) is part of it
+	slab    slab
+	wheel   *wheel.Wheel
+	fx      effects
+	tally   tally
+	tenants tenants
+	words   words
+	rng     *rand.Rand
+	ready   *item        // taken from the queue, not worked off yet
+	logins  []*loginCall // for reuse
+	scratch []byte
+	leaves  leaves
+	drainAt int // next slot to tell that the node stops; -1 = none
+
+	// Atomic.
+	queue         queue
+	awake         atomic.Bool // a call runs or Wake was called: nobody else need call it
+	pendingLogins atomic.Int64
+}
+
+func newLoop(c *Core, index uint8, rng *rand.Rand) *Loop {
+	l := &Loop{core: c, rng: rng, drainAt: -1, wheel: wheel.New(wheel.Options{})}
+	l.slab = slab{loop: index, base: rng.Uint32() | 1}
+	l.now = c.Now()
+	l.wheel.Start(l.now.MonoMS)
+	return l
+}
+
+// Attach names who drives the loop. Call it once, before the first link.
+func (l *Loop) Attach(d Driver) { l.driver.Store(&d) }
+
+// wake asks for a Run. A loop that is not driven yet has nothing to run for.
+func (l *Loop) wake() {
+	if d := l.driver.Load(); d != nil {
+		(*d).Wake()
+	}
+}
+
+// io is the driver, for a loop that has links.
+func (l *Loop) io() Driver { return *l.driver.Load() }
+
+// Open takes a new connection. Without room s is nil: refusal is a frame to send
+// if that can be done at once, then the connection is to be closed.
+func (l *Loop) Open(c Conn, now Instant) (s *Session, refusal []byte) {
+	outer := l.begin(now)
+	s, refusal = l.open(c)
+	l.finish(outer)
+	return s, refusal
+}
+
+func (l *Loop) open(c Conn) (*Session, []byte) {
+	m := l.core.m
+	if l.core.stopping.Load() {
+		m.refusedDraining.Inc()
+		return nil, l.refusal(codec.CodeServerDraining)
+	}
+	if !l.core.admit() {
+		m.refusedFull.Inc()
+		return nil, l.refusal(codec.CodeServerFull)
+	}
+	s, grown := l.slab.alloc()
+	if s == nil {
+		l.core.gone()
+		m.refusedSlots.Inc()
+		return nil, l.refusal(codec.CodeServerFull)
+	}
+	if grown {
+		l.wheel.Grow(l.slab.slots())
+	}
+	m.accepts.Inc()
+	s.conn = c
+	s.state = stateNew
+	s.seenMS = l.now.MonoMS
+	l.arm(s, l.core.o.LoginTimeout)
+	return s, nil
+}
+
+func (l *Loop) refusal(code codec.Code) []byte {
+	fx := l.effects()
+	fx.refused(code, "")
+	return fx.out
+}
+
+// Data takes what has arrived: p is all that is unread, what an earlier call left
+// first. It returns how many bytes it took. It does not keep p.
+func (l *Loop) Data(s *Session, p []byte, now Instant) int {
+	outer := l.begin(now)
+	n := l.data(s, p)
+	l.finish(outer)
+	return n
+}
+
+func (l *Loop) data(s *Session, p []byte) (taken int) {
+	if s.state == stateFree {
+		return len(p)
+	}
+	if fresh := len(p) - int(s.held); fresh > 0 {
+		s.seenMS = l.now.MonoMS // any bytes are life
+		l.tally.received += fresh
+	}
+	s.held = 0
+	fx := l.effects()
+	if s.state == stateNew && l.now.MonoMS >= s.dueMS {
+		s.expired(fx)
+	}
+	for fx.end == endNot && s.reads() {
+		n := l.frame(s, p[taken:], fx)
+		if n == 0 {
+			s.held = uint32(len(p) - taken)
+			break
+		}
+		taken += n
+	}
+	if !s.reads() || fx.end != endNot {
+		taken, s.held = len(p), 0
+	}
+	l.apply(s, fx)
+	return taken
+}
+
+// reads reports whether what the client sends still means something.
+func (s *Session) reads() bool {
+	return s.state == stateNew || s.state == stateDeciding || s.state == stateOnline
+}
+
+// frame takes the first frame of p and returns the bytes that are done with, 0
+// if the frame is not complete.
+func (l *Loop) frame(s *Session, p []byte, fx *effects) int {
+	if s.skip > 0 {
+		n := min(int(s.skip), len(p))
+		s.skip -= uint32(n)
+		return n
+	}
+	limit := codec.MaxFrameBeforeLogin
+	if s.state == stateOnline {
+		limit = codec.MaxFrame
+	}
+	f, n, err := codec.Next(p, limit)
+	if err != nil {
+		l.malformed(s, err, fx)
+		return len(p)
+	}
+	if n == 0 {
+		return l.skipAhead(s, p)
+	}
+	l.count(s, f)
+	s.frame(f, l.core.o.MaxPipelined, fx)
+	if fx.login != nil {
+		l.login(s, fx.login, fx)
+		fx.login = nil
+	}
+	return n
+}
+
+func (l *Loop) count(s *Session, f codec.Frame) {
+	l.tally.frames++
+	switch {
+	case f.Type == codec.TypeHeartbeat:
+		l.tally.heartbeats++
+	case s.state != stateNew && skippable(f):
+		l.tally.skipped++
+	}
+}
+
+func (l *Loop) malformed(s *Session, err error, fx *effects) {
+	code := codec.CodeMalformedFrame
+	var fe *codec.FrameError
+	if errors.As(err, &fe) {
+		code = fe.Code
+	}
+	s.fault(code, err.Error(), fx)
+}
+
+// skipAhead discards the beginning of a frame that will be skipped when it is
+// complete, so that a link that is logged in never holds more than a header.
+func (l *Loop) skipAhead(s *Session, p []byte) int {
+	if s.state == stateNew || len(p) < codec.HeaderSize {
+		return 0
+	}
+	f := codec.Frame{Type: codec.Type(p[0]), Flags: p[1] & 0xf}
+	if known(f.Type) || !f.Optional() {
+		return 0
+	}
+	l.tally.skipped++
+	s.skip = uint32(codec.HeaderSize + int(binary.BigEndian.Uint16(p[2:])) - len(p))
+	return len(p)
+}
+
+// Closed tells of a connection that is gone: FIN, RST, any socket error. A nil
+// err means that the reactor ends: the link is forgotten without a Leave.
+func (l *Loop) Closed(s *Session, c Conn, err error, now Instant) {
+	outer := l.begin(now)
+	if s.state != stateFree && s.conn == c {
+		l.lost(s, err)
+	}
+	l.finish(outer)
+}
+
+func (l *Loop) lost(s *Session, err error) {
+	if s.state != stateDraining {
+		l.core.m.closes[lostBy(err)].Inc()
+	}
+	if r := s.lost(); r != 0 && err != nil {
+		l.leave(s, r)
+	}
+	l.free(s)
+}
+
+// Run works off what waits: answers of the Directory, due timers. It is to be
+// called after Driver.Wake and at least every 250 ms; more asks for another call soon.
+func (l *Loop) Run(now Instant) (more bool) {
+	l.begin(now)
+	moreLeaves := l.leaves.retry(l)
+	_, moreDue := l.wheel.Advance(now.MonoMS, l.core.o.Batch, l.due)
+	moreItems := l.settle()
+	moreLinks := l.drainStep()
+	l.tally.flush(l.core.m)
+	l.running = false
+	return moreLeaves || moreDue || moreLinks || moreItems
+}
+
+// begin opens a call. outer is false if the call came from inside another one.
+func (l *Loop) begin(now Instant) (outer bool) {
+	if l.running {
+		return false
+	}
+	l.running = true
+	l.now = now
+	l.awake.Store(true)
+	return true
+}
+
+// finish closes a call: what was posted meanwhile, by this call above all, takes
+// effect now.
+func (l *Loop) finish(outer bool) {
+	if !outer {
+		return
+	}
+	if l.settle() || l.drainAt >= 0 {
+		l.wake()
+	}
+	l.running = false
+}
+
+// settle works off a batch of items. If it leaves some, awake stays set and the
+// caller sees to it that Run is called. Else whoever posts the next one does.
+func (l *Loop) settle() (more bool) {
+	for budget := l.core.o.Batch; ; budget-- {
+		if l.ready == nil {
+			l.ready = l.queue.takeAll()
+		}
+		if l.ready == nil {
+			l.awake.Store(false)
+			// A post between takeAll and Store saw awake set and left it to us.
+			if l.queue.empty() || !l.awake.CompareAndSwap(false, true) {
+				return false
+			}
+			continue
+		}
+		if budget <= 0 {
+			return true
+		}
+		it := l.ready
+		l.ready, it.next = it.next, nil
+		l.handle(it)
+	}
+}
+
+// post hands an item to the loop. Any goroutine.
+func (l *Loop) post(it *item) {
+	l.queue.push(it)
+	if l.awake.CompareAndSwap(false, true) {
+		l.wake()
+	}
+}
+
+func (l *Loop) handle(it *item) {
+	switch {
+	case it.login != nil:
+		l.loginDone(it.login)
+	case it.leave != nil:
+		l.leaves.done(l, it.leave)
+	case it.notice != nil:
+		l.notice(it.notice)
+	case it.drain:
+		l.drainAt = 0
+	}
+}
+
+// drainStep tells the next batch of links that the node stops.
+func (l *Loop) drainStep() (more bool) {
+	if l.drainAt < 0 {
+		return false
+	}
+	end := min(l.drainAt+l.core.o.Batch, l.slab.slots())
+	for ; l.drainAt < end; l.drainAt++ {
+		if s := l.slab.at(uint32(l.drainAt)); s.state != stateFree {
+			l.tellStop(s)
+		}
+	}
+	if l.drainAt < l.slab.slots() {
+		return true
+	}
+	l.drainAt = -1
+	return false
+}
+
+func (l *Loop) tellStop(s *Session) {
+	fx := l.effects()
+	s.nodeStops(fx)
+	if s.state == stateDeciding && s.dueMS > l.now.MonoMS+l.core.o.DrainTimeout.Milliseconds() {
+		l.arm(s, l.core.o.DrainTimeout)
+	}
+	l.apply(s, fx)
+}
+
+// due is the wheel's callback: the session's time may have come. It re-arms by
+// the time it returns or, where the state changed, by arm.
+func (l *Loop) due(slot uint32) (nextMS int64) {
+	s := l.slab.at(slot)
+	fx := l.effects()
+	if s.state == stateOnline {
+		return l.dueOnline(s, fx)
+	}
+	if s.state == stateDraining {
+		l.flush(s)
+	}
+	if l.now.MonoMS < s.dueMS {
+		return l.pollAt(s)
+	}
+	if s.state == stateDeciding {
+		l.core.m.login(s.undecidedCode())
+	}
+	s.expired(fx)
+	l.apply(s, fx)
+	return 0
+}
+
+// dueOnline is due for a link that is logged in. Its timer stands where it was
+// set; what came since moved seenMS only. A stalled loop may find links due whose
+// bytes have arrived: those are not silent.
+func (l *Loop) dueOnline(s *Session, fx *effects) (nextMS int64) {
+	if s.sigEndMS != 0 && l.now.WallMS >= s.sigEndMS {
+		s.fault(codec.CodeSigEnded, "", fx)
+		l.apply(s, fx)
+		return 0
+	}
+	if s.silentAt() <= l.now.MonoMS && l.io().Unread(s.conn) {
+		s.seenMS = l.now.MonoMS
+	}
+	if s.silentAt() > l.now.MonoMS {
+		return l.nextVisit(s)
+	}
+	s.expired(fx)
+	l.apply(s, fx)
+	return 0
+}
+
+// sigCheckMS is how often the wall clock is compared with the end of a UserSig:
+// it may be set forward, and the link must end at most 60 s late.
+const sigCheckMS = 30_000
+
+// nextVisit is when an online session is to be looked at.
+func (l *Loop) nextVisit(s *Session) int64 {
+	if s.sigEndMS == 0 {
+		return s.silentAt()
+	}
+	left := max(s.sigEndMS-l.now.WallMS, 1)
+	return min(s.silentAt(), l.now.MonoMS+min(left, sigCheckMS))
+}
+
+// free ends the session. The slot waits for its next link.
+func (l *Loop) free(s *Session) {
+	l.wheel.Cancel(s.id.Slot())
+	l.slab.release(s)
+	l.core.gone()
+}
+
+// effects returns the loop's scratch, cleared.
+func (l *Loop) effects() *effects {
+	l.fx = effects{now: l.now, retryMS: l.retryMS(), out: l.fx.out[:0]}
+	return &l.fx
+}
+
+// retryMS spreads the clients that are told to come back.
+func (l *Loop) retryMS() uint32 {
+	o := &l.core.o
+	return uint32(o.RetryAfter.Milliseconds()) + l.rng.Uint32N(uint32(o.RetrySpread.Milliseconds())+1)
+}
+
+// apply does what a rule wants: leave, send, end. Writing may find the link
+// broken, which frees the session.
+func (l *Loop) apply(s *Session, fx *effects) {
+	id, leave, end, why := s.id, fx.leave, fx.end, fx.why
+	if leave != 0 {
+		l.leave(s, leave)
+	}
+	if end == endDrain {
+		l.core.m.closes[why].Inc()
+	}
+	if leave == presence.LeaveLogout && s.state == stateLeaving {
+		l.arm(s, l.core.o.LeaveTimeout)
+	}
+	if len(fx.out) > 0 && !l.write(s, id, fx.out) {
+		return
+	}
+	switch end {
+	case endDrain:
+		l.flush(s)
+		l.arm(s, l.core.o.DrainTimeout)
+	case endClose:
+		l.close(s, why)
+	}
+}
+
+// write sends p and reports whether the session is still there.
+func (l *Loop) write(s *Session, id presence.LinkID, p []byte) bool {
+	l.tally.sent += len(p)
+	s.conn.Write(p) //nolint:errcheck // a broken link is told by Closed
+	if s.id != id || s.state == stateFree {
+		return false
+	}
+	if s.state != stateDraining && s.conn.OutboundBuffered() > l.core.o.OutboundCap {
+		if r := s.lost(); r != 0 {
+			l.leave(s, r)
+		}
+		l.close(s, closeSlowReader)
+		return false
+	}
+	return true
+}
+
+// close ends the link at once.
+func (l *Loop) close(s *Session, why closeReason) {
+	if s.state != stateDraining {
+		l.core.m.closes[why].Inc()
+	}
+	c := s.conn
+	l.free(s)
+	l.io().Close(c)
+}
+
+// flush sends FIN as soon as all is written. gnet does not tell when that is, so
+// due asks again.
+func (l *Loop) flush(s *Session) {
+	if s.has(flagFIN) || s.conn.OutboundBuffered() > 0 {
+		return
+	}
+	s.flags |= flagFIN
+	l.io().CloseWrite(s.conn)
+}
+
+// flushPollMS is how often a draining link is asked whether all is written.
+const flushPollMS = 100
+
+// pollAt is when a session whose state ends at dueMS is to be looked at.
+func (l *Loop) pollAt(s *Session) int64 {
+	if s.state == stateDraining && !s.has(flagFIN) {
+		return min(s.dueMS, l.now.MonoMS+flushPollMS)
+	}
+	return s.dueMS
+}
+
+// arm sets when the session's state ends by itself.
+func (l *Loop) arm(s *Session, d time.Duration) {
+	s.dueMS = l.now.MonoMS + d.Milliseconds()
+	l.wheel.Schedule(s.id.Slot(), l.pollAt(s))
+}
+
+// check proves the loop's structures consistent.
+func (l *Loop) check() error {
+	if l.running {
+		return errors.New("a call is running")
+	}
+	if err := l.slab.check(); err != nil {
+		return err
+	}
+	if err := l.wheel.Check(); err != nil {
+		return err
+	}
+	if l.wheel.Len() != l.slab.used {
+		return fmt.Errorf("%d timers for %d links", l.wheel.Len(), l.slab.used)
+	}
+	return nil
+}

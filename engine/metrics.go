@@ -1,0 +1,103 @@
+package engine
+
+import (
+	"fmt"
+
+	"github.com/rollcall-im/rollcall/codec"
+	"github.com/rollcall-im/rollcall/internal/metrics"
+	"github.com/rollcall-im/rollcall/internal/presence"
+)
+
+// Metrics of the engine, as docs/metrics.md lists them:
+//
+//	rollcall_links{protocol}           gauge    links that are open now, those being closed included
+//	rollcall_accepts_total             counter  connections accepted and let in
+//	rollcall_refused_total{reason}     counter  connections closed at accept: full (MaxLinks), slots (a loop's 2^24), draining
+//	rollcall_closes_total{reason}      counter  links that ended; reasons: closeReasonNames in reason.go
+//	rollcall_logins_total{code}        counter  logins answered, by code of codec/code.go; 0 is a success
+//	rollcall_heartbeats_total          counter  heartbeats received
+//	rollcall_frames_received_total     counter  frames decoded
+//	rollcall_frames_skipped_total      counter  frames of unknown type skipped because they are optional
+//	rollcall_received_bytes_total      counter  bytes received from clients
+//	rollcall_sent_bytes_total          counter  bytes written to clients
+//	rollcall_notices_total{result}     counter  forced-offline notices of the Directory: told, stale (the link was gone)
+//	rollcall_leaves_retried_total      counter  leaves issued again because the Directory was not available
+//	rollcall_leaves_dropped_total      counter  leaves given up because MaxPendingLeaves were waiting
+//	rollcall_logins_pending            gauge    logins being decided
+type counters struct {
+	accepts                      *metrics.Counter
+	refusedFull, refusedSlots    *metrics.Counter
+	refusedDraining              *metrics.Counter
+	closes                       [numCloseReasons]*metrics.Counter
+	logins                       map[codec.Code]*metrics.Counter
+	loginsOther                  *metrics.Counter
+	heartbeats, frames, skipped  *metrics.Counter
+	received, sent               *metrics.Counter
+	noticesTold, noticesStale    *metrics.Counter
+	leavesRetried, leavesDropped *metrics.Counter
+}
+
+func newCounters(set *metrics.Set) *counters {
+	refused := func(reason string) *metrics.Counter {
+		return set.Counter(fmt.Sprintf("rollcall_refused_total{reason=%q}", reason))
+	}
+	c := &counters{
+		accepts:         set.Counter("rollcall_accepts_total"),
+		refusedFull:     refused("full"),
+		refusedSlots:    refused("slots"),
+		refusedDraining: refused("draining"),
+		logins:          make(map[codec.Code]*metrics.Counter),
+		loginsOther:     set.Counter(`rollcall_logins_total{code="other"}`),
+		heartbeats:      set.Counter("rollcall_heartbeats_total"),
+		frames:          set.Counter("rollcall_frames_received_total"),
+		skipped:         set.Counter("rollcall_frames_skipped_total"),
+		received:        set.Counter("rollcall_received_bytes_total"),
+		sent:            set.Counter("rollcall_sent_bytes_total"),
+		noticesTold:     set.Counter(`rollcall_notices_total{result="told"}`),
+		noticesStale:    set.Counter(`rollcall_notices_total{result="stale"}`),
+		leavesRetried:   set.Counter("rollcall_leaves_retried_total"),
+		leavesDropped:   set.Counter("rollcall_leaves_dropped_total"),
+	}
+	for r, name := range closeReasonNames {
+		c.closes[r] = set.Counter(fmt.Sprintf("rollcall_closes_total{reason=%q}", name))
+	}
+	c.logins[0] = set.Counter(`rollcall_logins_total{code="0"}`)
+	for _, info := range codec.Codes {
+		c.logins[info.Code] = set.Counter(fmt.Sprintf("rollcall_logins_total{code=\"%d\"}", uint32(info.Code)))
+	}
+	return c
+}
+
+// login counts an answered login.
+func (c *counters) login(code codec.Code) {
+	if n, ok := c.logins[code]; ok {
+		n.Inc()
+		return
+	}
+	c.loginsOther.Inc()
+}
+
+// gauges registers what is read at each scrape.
+func (c *Core) gauges(set *metrics.Set) {
+	set.Gauge(fmt.Sprintf("rollcall_links{protocol=%q}", presence.ProtocolNative), func() float64 { return float64(c.Links()) })
+	set.Gauge("rollcall_logins_pending", func() float64 { return float64(c.PendingLogins()) })
+}
+
+// tally counts what is too frequent for a counter that loops share; Run adds it
+// to the counters and clears it.
+type tally struct {
+	heartbeats, frames, skipped int
+	received, sent              int
+}
+
+func (t *tally) flush(c *counters) {
+	if *t == (tally{}) {
+		return
+	}
+	c.heartbeats.Add(t.heartbeats)
+	c.frames.Add(t.frames)
+	c.skipped.Add(t.skipped)
+	c.received.Add(t.received)
+	c.sent.Add(t.sent)
+	*t = tally{}
+}

@@ -1,0 +1,183 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rollcall-im/rollcall/internal/clock"
+	"github.com/rollcall-im/rollcall/internal/directory"
+	"github.com/rollcall-im/rollcall/internal/metrics"
+)
+
+// Options configure an Engine. Directory is required; the zero value of
+// everything else is its default.
+type Options struct {
+	// ListenNative is the address of the native listener: host:port, "off" for
+	// none. Default ":7700". Without a host it is 0.0.0.0; port 0 takes a free one.
+	ListenNative string
+	// Loops is the number of event loops, 1 to 256. Default: one per core.
+	Loops int
+	// MaxLinks bounds the links of all loops. Default: LinkBudget of the
+	// open-file limit and FileReserve.
+	MaxLinks int
+	// FileReserve is the number of open files that links must leave to everybody
+	// else. Default 256.
+	FileReserve int
+	// Node is this node's number, as it stands in links.
+	Node uint32
+
+	Directory directory.Directory // who is where
+	Clock     clock.Clock         // default: the system's
+	Metrics   *metrics.Set        // default: one that nobody reads
+	Logger    *slog.Logger        // default: discard
+
+	LoginTimeout  time.Duration // from accept to a complete Login; default 10 s
+	DecideTimeout time.Duration // from a Login to the Directory's answer; default 10 s
+	LeaveTimeout  time.Duration // from a Logout to the Directory's answer; default 5 s
+	DrainTimeout  time.Duration // from a closing frame to the close, at most; default 1 s
+	// RetryAfter is the least a client is asked to wait where the server is to
+	// blame; it is told a time up to RetrySpread longer. Defaults 1 s and 9 s.
+	RetryAfter, RetrySpread time.Duration
+
+	// OutboundCap is how many bytes may wait for a client that does not read. Default 64 KiB.
+	OutboundCap int
+	// MaxPipelined bounds the frames that a client may send while its login is
+	// being decided. Default 64.
+	MaxPipelined int
+	// MaxPendingLogins bounds, per loop, the logins being decided. Default 65,536.
+	MaxPendingLogins int
+	// MaxPendingLeaves bounds, per loop, the leaves that wait to be tried again
+	// because the Directory was not available. Default 65,536.
+	MaxPendingLeaves int
+	// Batch bounds the work of one step of a loop: completions, due timers, links
+	// told of a stop. Default 512 each.
+	Batch int
+
+	// Seed makes generations and retry times repeatable. 0: random.
+	Seed uint64
+}
+
+// Bounds of Options.
+const (
+	MaxLoops        = 1 << 8  // as LinkID has room for
+	maxSlotsPerLoop = 1 << 24 // as LinkID has room for
+	// minReserve is what the engine itself needs besides links: per loop an epoll,
+	// an eventfd, a listener and the connection that is accepted to be refused.
+	reservePerLoop = 4
+)
+
+// Off as an address means no listener.
+const Off = "off"
+
+// validate fills in the defaults and reports the first value that is out of bounds.
+func (o *Options) validate() error {
+	if o.Directory == nil {
+		return errors.New("engine: Options.Directory is nil")
+	}
+	o.setDefaults()
+	if o.Loops < 1 || o.Loops > MaxLoops {
+		return fmt.Errorf("engine: Loops is %d, want 1 to %d", o.Loops, MaxLoops)
+	}
+	if err := o.validateLinks(); err != nil {
+		return err
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"LoginTimeout", o.LoginTimeout}, {"DecideTimeout", o.DecideTimeout}, {"LeaveTimeout", o.LeaveTimeout},
+		{"DrainTimeout", o.DrainTimeout}, {"RetryAfter", o.RetryAfter}, {"RetrySpread", o.RetrySpread},
+	} {
+		if d.value < time.Millisecond || d.value > time.Hour {
+			return fmt.Errorf("engine: %s is %v, want 1 ms to 1 h", d.name, d.value)
+		}
+	}
+	for _, n := range []struct {
+		name  string
+		value int
+	}{
+		{"OutboundCap", o.OutboundCap}, {"MaxPipelined", o.MaxPipelined}, {"MaxPendingLogins", o.MaxPendingLogins},
+		{"MaxPendingLeaves", o.MaxPendingLeaves}, {"Batch", o.Batch},
+	} {
+		if n.value < 1 || n.value > 1<<30 {
+			return fmt.Errorf("engine: %s is %d, want 1 to %d", n.name, n.value, 1<<30)
+		}
+	}
+	return nil
+}
+
+func (o *Options) setDefaults() {
+	orDefault(&o.ListenNative, ":7700")
+	orDefault(&o.Loops, min(runtime.GOMAXPROCS(0), MaxLoops))
+	orDefault(&o.FileReserve, 256)
+	orDefault(&o.LoginTimeout, 10*time.Second)
+	orDefault(&o.DecideTimeout, 10*time.Second)
+	orDefault(&o.LeaveTimeout, 5*time.Second)
+	orDefault(&o.DrainTimeout, time.Second)
+	orDefault(&o.RetryAfter, time.Second)
+	orDefault(&o.RetrySpread, 9*time.Second)
+	orDefault(&o.OutboundCap, 64<<10)
+	orDefault(&o.MaxPipelined, 64)
+	orDefault(&o.MaxPendingLogins, 1<<16)
+	orDefault(&o.MaxPendingLeaves, 1<<16)
+	orDefault(&o.Batch, 512)
+	if o.Clock == nil {
+		o.Clock = clock.System{}
+	}
+	if o.Metrics == nil {
+		o.Metrics = metrics.NewSet()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+func orDefault[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
+
+// validateLinks holds MaxLinks to the open-file limit: gnet ends with all its
+// links when accept finds no file left, so the cap must strike first.
+func (o *Options) validateLinks() error {
+	files, err := OpenFileLimit()
+	if err != nil {
+		return err
+	}
+	if o.FileReserve < reservePerLoop*o.Loops {
+		return fmt.Errorf("engine: FileReserve is %d, %d loops need at least %d", o.FileReserve, o.Loops, reservePerLoop*o.Loops)
+	}
+	most := min(LinkBudget(files, o.FileReserve), o.Loops*maxSlotsPerLoop)
+	if most < 1 {
+		return fmt.Errorf("engine: %d open files are allowed, a reserve of %d leaves none for links", files, o.FileReserve)
+	}
+	if o.MaxLinks == 0 {
+		o.MaxLinks = most
+	}
+	if o.MaxLinks < 1 || o.MaxLinks > most {
+		return fmt.Errorf("engine: MaxLinks is %d, want 1 to %d (%d open files are allowed, %d are in reserve)", o.MaxLinks, most, files, o.FileReserve)
+	}
+	return nil
+}
+
+// OpenFileLimit is the number of files that this process may open
+// (RLIMIT_NOFILE; the Go runtime has raised the soft limit to the hard one).
+func OpenFileLimit() (int, error) {
+	var r unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
+		return 0, fmt.Errorf("engine: cannot read the limit of open files: %w", err)
+	}
+	const infinite = 1 << 30
+	return int(min(r.Cur, infinite)), nil
+}
+
+// LinkBudget is how many links fit into a limit of open files if reserve of them
+// are left to listeners, API, webhooks, store and the rest of the process.
+func LinkBudget(files, reserve int) int { return max(files-reserve, 0) }

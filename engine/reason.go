@@ -1,0 +1,84 @@
+package engine
+
+import (
+	"errors"
+	"io"
+	"syscall"
+
+	"github.com/rollcall-im/rollcall/codec"
+)
+
+// closeReason is why a link ended: the label of rollcall_closes_total.
+type closeReason uint8
+
+const (
+	closeFIN closeReason = iota
+	closeReset
+	closeError
+	closeStopped
+	closeLogout
+	closeRefused
+	closeProtocol
+	closeSlowReader
+	closeSilent
+	closeLoginTimeout
+	closeDecideTimeout
+	closeLeaveTimeout
+	closeAnotherLogin
+	closeReplaced
+	closeKicked
+	closeAccountDeleted
+	closePolicyChange
+	closeSigEnded
+	closeDraining
+	numCloseReasons
+)
+
+var closeReasonNames = [numCloseReasons]string{
+	closeFIN:            "fin",             // the client closed
+	closeReset:          "reset",           // RST from the client or its host
+	closeError:          "error",           // any other socket error
+	closeStopped:        "stopped",         // the reactor ended
+	closeLogout:         "logout",          // the client logged out
+	closeRefused:        "login_refused",   // rollcall_logins_total says why
+	closeProtocol:       "protocol_error",  // codes 4001 to 4007 but for the time-out
+	closeSlowReader:     "slow_reader",     // too many bytes waited for the client
+	closeSilent:         "silence_timeout", // nothing came for too long
+	closeLoginTimeout:   "login_timeout",   // no login in time
+	closeDecideTimeout:  "decide_timeout",  // the Directory did not answer the login in time
+	closeLeaveTimeout:   "leave_timeout",   // the Directory did not answer the logout in time
+	closeAnotherLogin:   "another_login",
+	closeReplaced:       "replaced",
+	closeKicked:         "kicked",
+	closeAccountDeleted: "account_deleted",
+	closePolicyChange:   "policy_change",
+	closeSigEnded:       "sig_ended",
+	closeDraining:       "draining", // the server goes down
+}
+
+// lostBy tells the reason of a link that its client or the network ended.
+func lostBy(err error) closeReason {
+	switch {
+	case err == nil:
+		return closeStopped
+	case errors.Is(err, io.EOF):
+		return closeFIN
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return closeReset
+	}
+	return closeError
+}
+
+// faultReason tells the reason of a link that is closed with code c for a fault
+// of the client.
+func faultReason(c codec.Code) closeReason {
+	switch c {
+	case codec.CodeLoginTimeout:
+		return closeLoginTimeout
+	case codec.CodeSigEnded:
+		return closeSigEnded
+	case codec.CodeServerDraining:
+		return closeDraining
+	}
+	return closeProtocol
+}

@@ -1,0 +1,276 @@
+package engine
+
+import (
+	"fmt"
+
+	"github.com/rollcall-im/rollcall/codec"
+	"github.com/rollcall-im/rollcall/internal/presence"
+)
+
+// The rules of a session. Each function takes what happened and changes the
+// session's state; what must be done about it is noted in effects, and Loop.apply
+// does it. Nothing here reads a clock, a socket or the Directory.
+
+// end is what becomes of the link.
+type end uint8
+
+const (
+	endNot   end = iota
+	endDrain     // send, half-close, discard what comes in, close within DrainTimeout
+	endClose     // close at once
+)
+
+// effects is what a rule wants done, in this order: leave, send, end.
+type effects struct {
+	now     Instant
+	retryMS uint32 // what to tell a client that may try again
+
+	out   []byte               // frames to send
+	login []byte               // body of a Login to check and to have decided; aliases the input
+	leave presence.LeaveReason // 0 = none
+	end   end
+	why   closeReason // with end
+}
+
+// frame takes one frame of the client.
+func (s *Session) frame(f codec.Frame, maxPipelined int, fx *effects) {
+	switch s.state {
+	case stateNew:
+		s.firstFrame(f, fx)
+	case stateDeciding:
+		s.earlyFrame(f, maxPipelined, fx)
+	case stateOnline:
+		s.onlineFrame(f, fx)
+	}
+}
+
+func (s *Session) firstFrame(f codec.Frame, fx *effects) {
+	if f.Type != codec.TypeLogin {
+		s.fault(codec.CodeNotLoggedIn, fmt.Sprintf("the first frame must be Login, not %v", f.Type), fx)
+		return
+	}
+	fx.login = f.Body
+}
+
+// earlyFrame takes a frame that the client sent before it had its login answer.
+// Heartbeats need no more memory than a count: nothing but a Logout, after which
+// nothing counts, can stand between them.
+func (s *Session) earlyFrame(f codec.Frame, maxPipelined int, fx *effects) {
+	if s.has(flagLogout) {
+		return
+	}
+	switch {
+	case !s.bodyFits(f, fx):
+	case f.Type == codec.TypeHeartbeat && int(s.beats) >= maxPipelined:
+		s.fault(codec.CodeUnexpectedFrame, fmt.Sprintf("more than %d heartbeats before the login was answered", maxPipelined), fx)
+	case f.Type == codec.TypeHeartbeat:
+		s.beats++
+	case f.Type == codec.TypeLogout:
+		s.flags |= flagLogout
+	case !skippable(f):
+		s.fault(codec.CodeUnexpectedFrame, fmt.Sprintf("%v is not allowed while the login is being decided", f.Type), fx)
+	}
+}
+
+func (s *Session) onlineFrame(f codec.Frame, fx *effects) {
+	switch {
+	case !s.bodyFits(f, fx):
+	case f.Type == codec.TypeHeartbeat:
+		fx.out = codec.AppendEmpty(fx.out, codec.TypeHeartbeatOK)
+	case f.Type == codec.TypeLogout:
+		s.logout(fx)
+	case !skippable(f):
+		s.fault(codec.CodeUnexpectedFrame, fmt.Sprintf("%v is not allowed after the login", f.Type), fx)
+	}
+}
+
+// bodyFits refuses a body where the protocol has none.
+func (s *Session) bodyFits(f codec.Frame, fx *effects) bool {
+	if (f.Type != codec.TypeHeartbeat && f.Type != codec.TypeLogout) || len(f.Body) == 0 {
+		return true
+	}
+	s.fault(codec.CodeMalformedBody, fmt.Sprintf("%v with a body of %d bytes, it has none", f.Type, len(f.Body)), fx)
+	return false
+}
+
+// skippable reports whether the frame's type is unknown here and may be skipped.
+func skippable(f codec.Frame) bool { return !known(f.Type) && f.Optional() }
+
+// known reports whether t is a type that clients send.
+func known(t codec.Type) bool {
+	return t == codec.TypeLogin || t == codec.TypeHeartbeat || t == codec.TypeLogout
+}
+
+// logout ends the instance; the answer comes when the Directory has it.
+func (s *Session) logout(fx *effects) {
+	s.state = stateLeaving
+	fx.leave = presence.LeaveLogout
+}
+
+// fault closes the link for something that the client did wrong.
+func (s *Session) fault(code codec.Code, text string, fx *effects) {
+	s.tell(code, text, fx)
+	s.drain(faultReason(code), fx)
+}
+
+// tell appends the frame that ends a link in the session's state.
+func (s *Session) tell(code codec.Code, text string, fx *effects) {
+	if s.state == stateOnline {
+		fx.forced(&codec.ForcedOffline{Code: code, Text: text})
+		return
+	}
+	fx.refused(code, text)
+}
+
+// drain ends the link after what is to be sent, with a Leave if it stands, or may
+// come to stand, for an instance.
+func (s *Session) drain(why closeReason, fx *effects) {
+	fx.leave = s.leaveReason(presence.LeaveLinkClosed)
+	s.drainGone(why, fx)
+}
+
+// drainGone is drain without a Leave: the link has no instance, or keeps it.
+func (s *Session) drainGone(why closeReason, fx *effects) {
+	s.state = stateDraining
+	fx.end, fx.why = endDrain, why
+}
+
+// leaveReason tells how the end of the link ends its instance, r unless the
+// client had logged out already; 0 if there is none to end.
+func (s *Session) leaveReason(r presence.LeaveReason) presence.LeaveReason {
+	switch s.state {
+	case stateOnline:
+		return r
+	case stateDeciding:
+		if s.has(flagLogout) {
+			return presence.LeaveLogout
+		}
+		return r
+	}
+	return 0
+}
+
+// lost tells what a link that the client or the network ended leaves to be done.
+func (s *Session) lost() presence.LeaveReason { return s.leaveReason(presence.LeaveLinkClosed) }
+
+// decided says yes to the login: ok is sent, then what waited for it takes place in order.
+func (s *Session) decided(ok *codec.LoginOK, fx *effects) {
+	s.state = stateOnline
+	fx.out = codec.AppendLoginOK(fx.out, ok)
+	for ; s.beats > 0; s.beats-- {
+		fx.out = codec.AppendEmpty(fx.out, codec.TypeHeartbeatOK)
+	}
+	switch {
+	case s.has(flagLogout):
+		s.logout(fx)
+	case s.has(flagNodeStop):
+		s.nodeStops(fx)
+	}
+}
+
+// refuse says no to the login; nothing was changed by it.
+func (s *Session) refuse(code codec.Code, text string, fx *effects) {
+	s.state = stateNew // the Directory keeps nothing of it
+	fx.refused(code, text)
+	s.drain(closeRefused, fx)
+}
+
+// left is the Directory's answer to a logout.
+func (s *Session) left(fx *effects) {
+	fx.out = codec.AppendEmpty(fx.out, codec.TypeLogoutOK)
+	s.drainGone(closeLogout, fx)
+}
+
+// forcedOffline tells the client that its instance is gone.
+func (s *Session) forcedOffline(m *codec.ForcedOffline, why closeReason, fx *effects) {
+	fx.forced(m)
+	s.drainGone(why, fx)
+}
+
+// nodeStops tells the client that the server goes down. The instance stays as it
+// is: a stop is no disconnect.
+func (s *Session) nodeStops(fx *effects) {
+	switch s.state {
+	case stateNew:
+		fx.refused(codec.CodeServerDraining, "")
+		s.drainGone(closeDraining, fx)
+	case stateDeciding:
+		s.flags |= flagNodeStop
+	case stateOnline:
+		fx.forced(&codec.ForcedOffline{Code: codec.CodeServerDraining})
+		s.drainGone(closeDraining, fx)
+	}
+}
+
+// expired takes the end of the time that the state may last. In online it is
+// the silence time-out.
+func (s *Session) expired(fx *effects) {
+	switch s.state {
+	case stateNew:
+		s.fault(codec.CodeLoginTimeout, "", fx)
+	case stateDeciding:
+		s.undecided(fx)
+	case stateOnline:
+		fx.leave = presence.LeaveTimeOut
+		fx.end, fx.why = endClose, closeSilent
+	case stateLeaving:
+		fx.end, fx.why = endClose, closeLeaveTimeout
+	case stateDraining:
+		fx.end = endClose
+	}
+}
+
+// undecided gives up waiting for the Directory. Should it say yes later, the
+// Leave follows its Login; but if the node stops, a stop is no disconnect.
+func (s *Session) undecided(fx *effects) {
+	code := s.undecidedCode()
+	fx.refused(code, "")
+	if code == codec.CodeServerDraining {
+		s.drainGone(closeDraining, fx)
+		return
+	}
+	s.drain(closeDecideTimeout, fx)
+}
+
+// undecidedCode is what a client is told whose login was not decided in time.
+func (s *Session) undecidedCode() codec.Code {
+	if s.has(flagNodeStop) {
+		return codec.CodeServerDraining
+	}
+	return codec.CodeUnavailable
+}
+
+// silentAt is when an online session has been silent for too long, MonoMS.
+func (s *Session) silentAt() int64 { return s.seenMS + int64(s.silenceMS) }
+
+// refused appends a LoginRefused; an empty text is the code's own.
+func (fx *effects) refused(code codec.Code, text string) {
+	m := codec.LoginRefused{Code: code, Text: text}
+	m.Text, m.MayReconnect = codeTerms(code, text)
+	if m.MayReconnect {
+		m.RetryAfterMS = fx.retryMS
+	}
+	fx.out = codec.AppendLoginRefused(fx.out, &m)
+}
+
+// forced appends m with what the code's row and the time add to it.
+func (fx *effects) forced(m *codec.ForcedOffline) {
+	m.Text, m.MayReconnect = codeTerms(m.Code, m.Text)
+	if m.MayReconnect {
+		m.RetryAfterMS = fx.retryMS
+	}
+	if m.TimeMS == 0 {
+		m.TimeMS = fx.now.WallMS
+	}
+	fx.out = codec.AppendForcedOffline(fx.out, m)
+}
+
+// codeTerms returns what the code table says about code: its text unless there
+// is a better one, and whether the client may reconnect by itself.
+func codeTerms(code codec.Code, text string) (string, bool) {
+	info, _ := code.Info()
+	if text == "" {
+		text = info.Text
+	}
+	return text, info.Reconnect
+}
