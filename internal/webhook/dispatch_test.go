@@ -513,3 +513,60 @@ func TestTLS(t *testing.T) {
 		r.stop()
 	})
 }
+
+// lateOutbox runs late once, just after a Claim found nothing.
+type lateOutbox struct {
+	Outbox
+	late atomic.Pointer[func()]
+}
+
+func (o *lateOutbox) Claim(app uint32, nowMS int64) (Event, bool, bool) {
+	e, more, ok := o.Outbox.Claim(app, nowMS)
+	if f := o.late.Load(); !ok && f != nil && o.late.CompareAndSwap(f, nil) {
+		(*f)()
+	}
+	return e, more, ok
+}
+
+// TestNoLostWake: an event that comes between a worker's last look and its end is not left lying.
+func TestNoLostWake(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		m, err := NewMemory(MemoryOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		box := &lateOutbox{Outbox: m}
+		r := newRig(t, func(o *Options) { o.Outbox, o.MaxPerEndpoint = box, 1 })
+		r.net.handle("hook.example", "192.0.2.1:80", ok)
+		r.apps.put(1, "http://hook.example/", nil)
+		late := func() { r.d.Transitions([]presence.Transition{login(1, "late", 1)}) }
+		box.late.Store(&late)
+		r.d.Transitions([]presence.Transition{login(1, "early", 1)})
+		synctest.Wait()
+		if n := r.count(resultDelivered); n != 2 {
+			t.Errorf("%d delivered, want both", n)
+		}
+		r.stop()
+	})
+}
+
+// TestOutboxFound: a dispatcher delivers what an earlier life left in its outbox.
+func TestOutboxFound(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		m := newMemory(t, MemoryOptions{})
+		old := login(1, "u", 9)
+		m.add(t, newEvent(&old, 3, time.Now().UnixMilli()))
+		r := newRig(t, func(o *Options) {
+			o.Outbox = m
+			set := newApps()
+			set.put(1, "http://hook.example/", nil)
+			o.App = set.get
+		})
+		r.net.handle("hook.example", "192.0.2.1:80", ok)
+		r.waitEmpty(5 * time.Second) // the first attempt may have been too early for the fake network
+		r.stop()
+		if n := r.count(resultDelivered); n != 1 {
+			t.Errorf("%d delivered, want 1", n)
+		}
+	})
+}

@@ -32,8 +32,9 @@ func TestMain(m *testing.M) {
 func virtual(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
+		// Of virtual time, also after a failure: fasthttp's cleaner takes its last turn.
+		t.Cleanup(func() { time.Sleep(time.Minute) })
 		f(t)
-		time.Sleep(time.Minute) // of virtual time: fasthttp's cleaner takes its last turn
 	})
 }
 
@@ -224,6 +225,7 @@ func newRig(t testing.TB, change func(*Options)) *rig {
 		t.Fatal(err)
 	}
 	r.d = d
+	t.Cleanup(r.kill)
 	return r
 }
 
@@ -242,6 +244,14 @@ func (r *rig) stop() {
 	if s := r.d.Stats(); s.InFlight != 0 || s.Connections != 0 {
 		r.t.Errorf("after Close: %d in flight, %d connections", s.InFlight, s.Connections)
 	}
+}
+
+// kill ends what a failed test left running.
+func (r *rig) kill() {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	r.d.Close(ctx)
+	r.net.close()
 }
 
 func (r *rig) count(result string) uint64 {

@@ -151,11 +151,17 @@ func (d *Dispatcher) settle(ep *endpoint, e *Event, w *directory.Webhook, r resu
 		return
 	}
 	d.o.Logger.Debug("webhook attempt failed", "app", ep.app, "id", e.ID(), "attempt", e.Attempts+1, "outcome", string(r.outcome), "status", r.status)
+	d.o.Outbox.Nack(e, min(d.fail(ep, e, w, r), e.QueuedMS+w.GiveUpMS))
+}
+
+// fail notes a failed attempt and returns when the event may be tried again.
+func (d *Dispatcher) fail(ep *endpoint, e *Event, w *directory.Webhook, r result) (nextMS int64) {
 	d.mu.Lock()
-	if w.URL == ep.url { // else it speaks of a receiver that is no longer wanted
-		d.failLocked(ep, r, e.Attempts)
+	defer d.mu.Unlock()
+	if w.URL != ep.url {
+		return d.nowMS() // it speaks of a receiver that is no longer wanted
 	}
-	nextMS := d.nowMS() + max(d.jitterLocked(d.o.RetryBase, d.o.RetryMax, e.Attempts), min(r.retryAfter, d.o.MaxRetryAfter)).Milliseconds()
-	d.mu.Unlock()
-	d.o.Outbox.Nack(e, min(nextMS, e.QueuedMS+w.GiveUpMS))
+	d.failLocked(ep, r, e.Attempts)
+	wait := d.jitterLocked(d.o.RetryBase, d.o.RetryMax, e.Attempts)
+	return d.nowMS() + max(wait, min(r.retryAfter, d.o.MaxRetryAfter)).Milliseconds()
 }
