@@ -24,7 +24,7 @@ const (
 	testNode   = 7
 )
 
-var testStart = time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC)
+var testStart = time.Date(2025, 3, 1, 8, 0, 0, 0, time.UTC)
 
 // fakeDirectory answers at once, or when the test says so. Its zero decisions
 // make every login InstID 1.
