@@ -1,0 +1,177 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/rollcall-im/rollcall/codec"
+	"github.com/rollcall-im/rollcall/internal/buildinfo"
+	rollcall "github.com/rollcall-im/rollcall/sdk/go"
+)
+
+// loginFlags are the flags of `rollcall login`.
+type loginFlags struct {
+	app                                      appFlags
+	addr, user, platform, device, model, sig string
+	resume                                   bool
+}
+
+func (l *loginFlags) register(fs *flag.FlagSet) {
+	l.app.register(fs)
+	fs.StringVar(&l.addr, "addr", "127.0.0.1:7700", "address of the native listener")
+	fs.StringVar(&l.user, "user", "alice", "UserID")
+	fs.StringVar(&l.platform, "platform", "Android", "platform: "+platformNames())
+	fs.StringVar(&l.device, "device", "terminal-1", "device id, 1 to 64 bytes")
+	fs.StringVar(&l.model, "model", "terminal", "device model that others are shown")
+	fs.StringVar(&l.sig, "usersig", "", "UserSig (default: made with the app's key)")
+	fs.BoolVar(&l.resume, "resume", false, "log in like a client that comes back by itself: push nobody out")
+}
+
+func platformNames() string {
+	var names []string
+	for _, p := range codec.Platforms() {
+		names = append(names, p.String())
+	}
+	return strings.Join(names, ", ")
+}
+
+// options turns the flags into the client's options.
+func (l *loginFlags) options(e env) (rollcall.Options, error) {
+	platform, ok := codec.ParsePlatform(l.platform)
+	if !ok {
+		return rollcall.Options{}, usagef("--platform %q is none of %s", l.platform, platformNames())
+	}
+	sig := rollcall.StaticUserSig(l.sig)
+	if l.sig == "" {
+		key, err := l.app.key(e, l.addr)
+		if err != nil {
+			return rollcall.Options{}, err
+		}
+		sig = func(context.Context) (string, error) { return l.app.sign(key, l.user) }
+	}
+	return rollcall.Options{
+		Addr: l.addr, SDKAppID: uint32(l.app.app), UserID: l.user, UserSig: sig,
+		Platform: platform, DeviceID: l.device, DeviceModel: l.model, Resume: l.resume,
+		SDKVersion: sdkVersion(),
+	}, nil
+}
+
+func sdkVersion() string {
+	v := "go/" + buildinfo.Version
+	return v[:min(len(v), 32)]
+}
+
+func cmdLogin(e env, args []string) error {
+	fs := newFlags(e, "login", "[FLAGS]", "Logs in as a device, stays, and shows what the server says. Lines on standard input: logout, quit.")
+	var l loginFlags
+	l.register(fs)
+	if pos, err := parse(fs, args); err != nil {
+		return err
+	} else if len(pos) > 0 {
+		return usagef("unexpected argument %q", pos[0])
+	}
+	o, err := l.options(e)
+	if err != nil {
+		return err
+	}
+	say := &teller{w: e.stdout}
+	o.OnStatus, o.OnLogin = say.status, say.login
+	client, err := rollcall.New(o)
+	if err != nil {
+		return usagef("%v", err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	go readCommands(ctx, e.stdin, client, say)
+	return say.end(client.Run(ctx))
+}
+
+// readCommands obeys standard input until it ends; then the login just stays.
+func readCommands(ctx context.Context, r io.Reader, client *rollcall.Client, say *teller) {
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		switch word := strings.TrimSpace(lines.Text()); word {
+		case "":
+		case "logout":
+			ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+			if err := client.Logout(ctx); err != nil {
+				say.line("logout: %v", err)
+			}
+			cancel()
+		case "quit":
+			client.Close()
+		default:
+			say.line("there is no %q; say logout or quit", word)
+		}
+	}
+}
+
+// teller prints one line per event; several goroutines use it.
+type teller struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (t *teller) line(format string, args ...any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	fmt.Fprintf(t.w, time.Now().Format("15:04:05.000 ")+format+"\n", args...)
+}
+
+func (t *teller) status(s rollcall.StatusChange) {
+	switch s.Status {
+	case rollcall.Connecting:
+		t.line("connecting to %s", s.Addr)
+	case rollcall.Waiting:
+		t.line("lost: %v; next try in %v", s.Err, s.Wait.Round(time.Millisecond))
+	}
+}
+
+func (t *teller) login(l rollcall.Login) {
+	how := "new login"
+	switch {
+	case l.TakenBack:
+		how = "taken back"
+	case l.Resumed:
+		how = "resumed as a new login"
+	}
+	t.line("online: InstID %d, %s; heartbeat every %v, silence time-out %v", l.InstID, how, l.HeartbeatInterval, l.SilenceTimeout)
+	for _, k := range l.Kicked {
+		t.line("pushed out: %s (InstID %d)", k.Platform, k.InstID)
+	}
+}
+
+// end says why it ended. What the server decided, and what the person asked
+// for, is shown; only a login that never could be is an error.
+func (t *teller) end(err error) error {
+	var forced *rollcall.ForcedOfflineError
+	switch {
+	case err == nil:
+		t.line("logged out")
+		return nil
+	case errors.As(err, &forced):
+		t.forced(forced)
+		return nil
+	case errors.Is(err, rollcall.ErrClosed), errors.Is(err, context.Canceled):
+		t.line("closed the link without a logout")
+		return nil
+	}
+	return err
+}
+
+func (t *teller) forced(f *rollcall.ForcedOfflineError) {
+	by := ""
+	if f.ByPlatform != 0 {
+		by = fmt.Sprintf(", by %s %q at %s", f.ByPlatform, f.ByDeviceModel, f.Time.Format("15:04:05"))
+	}
+	t.line("forced offline: %d %s: %s%s; may reconnect by itself: %v", uint32(f.Code), f.Code, f.Text, by, f.MayReconnect)
+}

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/rollcall-im/rollcall/engine"
+	"github.com/rollcall-im/rollcall/internal/api"
+	"github.com/rollcall-im/rollcall/internal/buildinfo"
+	"github.com/rollcall-im/rollcall/internal/clock"
+	"github.com/rollcall-im/rollcall/internal/config"
+	"github.com/rollcall-im/rollcall/internal/directory"
+	"github.com/rollcall-im/rollcall/internal/embedded"
+	"github.com/rollcall-im/rollcall/internal/metrics"
+	"github.com/rollcall-im/rollcall/internal/webhook"
+)
+
+// listenerNames are the listeners in the order in which they are printed.
+var listenerNames = []string{"native", "api", "admin", "api-tls", "admin-tls"}
+
+// node is a running server: its parts in the order of their start.
+type node struct {
+	log     *slog.Logger
+	metrics *metrics.Set
+	started time.Time
+	state   atomic.Int32 // for /readyz
+
+	webhook *webhook.Dispatcher
+	dir     *embedded.Directory
+	engine  *engine.Engine
+	api     *api.Server
+}
+
+// The states of a node.
+const (
+	stateStarting = iota
+	stateReady
+	stateStopping
+)
+
+// startNode starts all parts; if one cannot start, those before it are stopped.
+func startNode(c *config.Config, log *slog.Logger) (*node, error) {
+	n := &node{log: log, metrics: metrics.NewSet(), started: time.Now()}
+	files, err := engine.OpenFileLimit()
+	if err != nil {
+		return nil, err
+	}
+	budget := splitFiles(files, c)
+	for _, part := range []struct {
+		name  string
+		start func(*config.Config, fileBudget) error
+	}{
+		{"directory", n.startDirectory},
+		{"apps", n.createApps},
+		{"api", n.startAPI},
+		{"engine", n.startEngine},
+	} {
+		began := time.Now()
+		if err := part.start(c, budget); err != nil {
+			return nil, errors.Join(fmt.Errorf("cannot start the %s: %w", part.name, err), n.stop(stopTimeout))
+		}
+		log.Info("started", "part", part.name, "took", time.Since(began).String())
+	}
+	n.state.Store(stateReady)
+	log.Info("ready", "version", buildinfo.Version, "open_files", files, "reserved_files", budget.reserve)
+	return n, nil
+}
+
+// fileBudget splits the open-file limit, so that no listener can starve another.
+type fileBudget struct {
+	perListener int // connections of each HTTP listener
+	webhooks    int // connections to receivers
+	reserve     int // what links must leave to everybody else
+}
+
+// filesMisc is for standard streams, epoll, eventfds, timers, certificates, profiles.
+const filesMisc = 96
+
+func splitFiles(files int, c *config.Config) fileBudget {
+	b := fileBudget{
+		perListener: min(c.APIConcurrency, max(files/16, 8)),
+		webhooks:    min(256, max(files/16, 8)),
+	}
+	http := 0
+	for _, addr := range []string{c.ListenAPI, c.ListenAdmin, c.ListenAPITLS, c.ListenAdminTLS} {
+		if addr != config.Off {
+			http++
+		}
+	}
+	b.reserve = b.perListener*http + b.webhooks + filesMisc
+	return b
+}
+
+func (n *node) startDirectory(c *config.Config, b fileBudget) (err error) {
+	n.webhook, err = webhook.New(webhook.Options{
+		App:     func(id uint32) *directory.App { return n.dir.App(id) },
+		Metrics: n.metrics, Logger: n.log,
+		MaxEvents:   c.WebhookOutboxEvents,
+		MaxInFlight: b.webhooks, MaxPerEndpoint: max(b.webhooks/8, 1),
+		AllowPrivate: c.WebhookAllowPrivate, AllowLoopback: c.WebhookAllowLoopback,
+	})
+	if err != nil {
+		return err
+	}
+	n.dir, err = embedded.New(embedded.Options{
+		Clock: clock.System{}, Sink: n.webhook, Ceilings: c.Ceilings, Metrics: n.metrics, Logger: n.log,
+	})
+	return err
+}
+
+// createApps creates the apps of the configuration: there is no store that remembers them.
+func (n *node) createApps(c *config.Config, _ fileBudget) error {
+	for i := range c.Apps {
+		a := &c.Apps[i]
+		if err := n.checkWebhook(a.WebhookURL); err != nil {
+			return fmt.Errorf("app %d: %w", a.SDKAppID, err)
+		}
+		done := make(chan error, 1)
+		n.dir.UpdateApp(&directory.UpdateAppOp{
+			SDKAppID: a.SDKAppID, Create: true, NowMS: time.Now().UnixMilli(),
+			Mutate: func(app *directory.App) error { return applyApp(app, a, c) },
+			Done:   func(op *directory.UpdateAppOp) { done <- op.Err },
+		})
+		if err := <-done; err != nil {
+			return fmt.Errorf("app %d: %w", a.SDKAppID, err)
+		}
+	}
+	return nil
+}
+
+func (n *node) checkWebhook(url string) error {
+	if url == "" {
+		return nil
+	}
+	return n.webhook.CheckURL(url)
+}
+
+// applyApp sets on a new app what the configuration says of it.
+func applyApp(app *directory.App, a *config.App, c *config.Config) error {
+	app.Name = a.Name
+	if a.Key != "" {
+		app.Keys = []directory.Key{{ID: 1, Secret: a.Key, CreatedMS: time.Now().UnixMilli()}}
+	}
+	app.Administrators = a.Administrators
+	app.Policy = a.Policy
+	app.Webhook.URL, app.Webhook.Token = a.WebhookURL, a.WebhookToken
+	newAppDefaults(app, c)
+	return nil
+}
+
+// newAppDefaults are the server's settings for apps that are created.
+func newAppDefaults(app *directory.App, c *config.Config) {
+	app.Webhook.TimeoutMS = c.WebhookTimeout.Milliseconds()
+	app.Webhook.GiveUpMS = c.WebhookGiveUp.Milliseconds()
+	app.Limits = directory.Limits{CallsPerSecond: c.RateCalls, BatchCallsPerSecond: c.RateBatch}
+}
+
+func (n *node) startAPI(c *config.Config, b fileBudget) (err error) {
+	n.api, err = api.New(api.Options{
+		Directory: n.dir, Metrics: n.metrics, Logger: n.log,
+		ListenAPI: c.ListenAPI, ListenAdmin: c.ListenAdmin,
+		ListenAPITLS: c.ListenAPITLS, ListenAdminTLS: c.ListenAdminTLS, TLSCert: c.TLSCert, TLSKey: c.TLSKey,
+		Dev: c.Dev, AdminToken: c.AdminToken, MaxConns: b.perListener, Ceilings: c.Ceilings,
+		NewApp: func(app *directory.App) { newAppDefaults(app, c) },
+		Ready:  n.ready, Nodes: func() []api.NodeInfo { return n.nodes(c.Node) },
+		CheckWebhookURL: n.webhook.CheckURL,
+	})
+	if err != nil {
+		return err
+	}
+	return n.api.Start()
+}
+
+func (n *node) startEngine(c *config.Config, b fileBudget) (err error) {
+	n.engine, err = engine.New(engine.Options{
+		ListenNative: c.ListenNative, Loops: c.Loops, MaxLinks: c.MaxLinks, FileReserve: b.reserve, Node: c.Node,
+		Directory: n.dir, Metrics: n.metrics, Logger: n.log, LoginTimeout: c.LoginTimeout,
+	})
+	if err != nil {
+		return err
+	}
+	return n.engine.Start()
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/rollcall-im/rollcall/codec"
+)
+
+// TestSecondServerRefused: two processes on one SO_REUSEPORT port would share the clients.
+func TestSecondServerRefused(t *testing.T) {
+	s := running(t, startServer)
+	for _, name := range []string{"native", "api", "admin"} {
+		_, err := startServer(devArgsAt(t.TempDir(), map[string]string{name: s.addr[name]})...)
+		if err == nil || !exitedWith(err, exitError) {
+			t.Errorf("second server on the %s port: got %v, want exit code %d", name, err, exitError)
+		}
+	}
+	login(t, s.addr["native"], "alice", codec.Web).heartbeat(t)
+}
+
+func exitedWith(err error, code int) bool {
+	var exit *exec.ExitError
+	return errors.As(err, &exit) && exit.ExitCode() == code
+}
+
+// TestDrain: on SIGTERM a client is told to come back, and the exit code is 0 (checked by running).
+func TestDrain(t *testing.T) {
+	s := running(t, startServer)
+	l := login(t, s.addr["native"], "alice", codec.Android)
+	if err := s.terminate(); err != nil {
+		t.Fatalf("on SIGTERM the server ended with %v", err)
+	}
+	f, err := l.next()
+	if err != nil || f.Type != codec.TypeForcedOffline {
+		t.Fatalf("got %v, %v; want ForcedOffline", f.Type, err)
+	}
+	var m codec.ForcedOffline
+	if err := m.Unmarshal(f.Body); err != nil || m.Code != codec.CodeServerDraining || !m.MayReconnect || m.RetryAfterMS == 0 {
+		t.Errorf("got %+v, %v; want ServerDraining, may reconnect, with a time to wait", m, err)
+	}
+	if _, err := l.next(); !errors.Is(err, io.EOF) {
+		t.Errorf("after the notice: %v, want EOF", err)
+	}
+}
+
+// TestLostLink: an RST of a phone is PushOnline, of a desktop Offline.
+func TestLostLink(t *testing.T) {
+	s := running(t, startServer)
+	for platform, want := range map[codec.Platform]string{codec.IPhone: "PushOnline", codec.Windows: "Offline"} {
+		user := "u-" + platform.String()
+		l := login(t, s.addr["native"], user, platform)
+		waitStatus(t, s, user, "Online")
+		l.reset(t)
+		waitStatus(t, s, user, want)
+	}
+}
+
+// TestMetricsDocumented holds docs/metrics.md to what a server that did some work exports.
+func TestMetricsDocumented(t *testing.T) {
+	s := running(t, startServer)
+	login(t, s.addr["native"], "alice", codec.Android).heartbeat(t)
+	waitStatus(t, s, "alice", "Online")
+	exported := metricNames(get(t, "http://"+s.addr["admin"]+"/metrics"))
+	if len(exported) < 20 {
+		t.Fatalf("only %d metrics of ours are exported", len(exported))
+	}
+	doc := string(readFile(t, "../../docs/metrics.md"))
+	for name := range exported {
+		if !strings.Contains(doc, "`"+name) {
+			t.Errorf("metric %s is not in docs/metrics.md", name)
+		}
+	}
+}
+
+var metricLine = regexp.MustCompile(`(?m)^(rollcall_[a-z_]+)`)
+
+// metricNames returns our own names, those of a histogram's parts folded into one.
+func metricNames(text string) map[string]bool {
+	names := map[string]bool{}
+	for _, m := range metricLine.FindAllString(text, -1) {
+		for _, part := range []string{"_bucket", "_sum", "_count"} {
+			m = strings.TrimSuffix(m, part)
+		}
+		names[m] = true
+	}
+	return names
+}
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatal(fmt.Errorf("%s: %s, %w", url, resp.Status, err))
+	}
+	return string(b)
+}

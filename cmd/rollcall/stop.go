@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/rollcall-im/rollcall/internal/api"
+	"github.com/rollcall-im/rollcall/internal/buildinfo"
+)
+
+// addr returns what a listener was bound to, "" if it is off.
+func (n *node) addr(name string) string {
+	if name == "native" {
+		return n.engine.Addr(name)
+	}
+	return n.api.Addr(name)
+}
+
+// nodes is what the console shows of this node.
+func (n *node) nodes(number uint32) []api.NodeInfo {
+	s := n.engine.Stats()
+	return []api.NodeInfo{{
+		Node: number, Version: buildinfo.Version, StartedMS: n.started.UnixMilli(), Loops: s.Loops, Links: s.Links,
+	}}
+}
+
+// errStopping and errStarting are what /readyz says.
+var (
+	errStopping = errors.New("the server is stopping")
+	errStarting = errors.New("the server is starting")
+)
+
+// ready is the state behind /readyz.
+func (n *node) ready() error {
+	switch n.state.Load() {
+	case stateReady:
+		return nil
+	case stateStopping:
+		return errStopping
+	}
+	return errStarting
+}
+
+// stop ends all parts that were started, in reverse order: clients are told to
+// come back later, requests are answered, webhooks in flight are waited for.
+func (n *node) stop(timeout time.Duration) error {
+	n.state.Store(stateStopping)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	var errs []error
+	if n.engine != nil {
+		errs = append(errs, n.engine.Shutdown(ctx))
+	}
+	if n.api != nil {
+		errs = append(errs, n.api.Shutdown(ctx))
+	}
+	if n.dir != nil {
+		errs = append(errs, n.dir.Close())
+	}
+	if n.webhook != nil {
+		errs = append(errs, n.webhook.Close(ctx))
+	}
+	return errors.Join(errs...)
+}
