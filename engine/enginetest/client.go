@@ -62,6 +62,7 @@ func (n *Node) sig(userID string, c Credentials) (string, error) {
 
 // receive is the client's side of a frame: tell of it, keep what is to be kept.
 func (l *Link) receive(f codec.Frame) {
+	l.frames = append(l.frames, f.Type)
 	text, err := l.read(f)
 	switch {
 	case err != nil:

@@ -48,6 +48,7 @@ type Link struct {
 
 	node    *Node
 	number  int
+	frames  []codec.Type // received so far
 	driver  *driver
 	session *engine.Session
 	addr    net.TCPAddr
@@ -83,6 +84,9 @@ func (n *Node) Connect() *Link {
 
 // Number counts a node's connections from 1.
 func (l *Link) Number() int { return l.number }
+
+// Frames are the types of the frames that the client got, in order.
+func (l *Link) Frames() []codec.Type { return l.frames }
 
 // Gone reports whether the connection has ended.
 func (l *Link) Gone() bool { return l.gone }

@@ -12,7 +12,8 @@ import (
 // log is what can be seen from outside, in order. As the directory's sink it
 // hears of each committed transition.
 type log struct {
-	links int // connections opened so far
+	links int                      // connections opened so far
+	next  directory.TransitionSink // may be nil
 
 	// Guarded by mu: sweeps tell from a goroutine of their own.
 	mu  sync.Mutex
@@ -45,6 +46,9 @@ func (l *Link) say(format string, args ...any) {
 
 // Transitions implements directory.TransitionSink.
 func (g *log) Transitions(ts []presence.Transition) {
+	if g.next != nil {
+		g.next.Transitions(ts)
+	}
 	for i := range ts {
 		t := &ts[i]
 		what := fmt.Sprintf("%s(%s) %s #%d %s", t.Action, t.Reason, t.Key.UserID, t.Inst.InstID, instanceStatus(t.Inst.Status))

@@ -23,6 +23,8 @@ type Options struct {
 	Loops int       // event loops; links take turns. Default 2
 	Start time.Time // of the clock. Default 2026-01-01 00:00:00 UTC
 	Seed  uint64    // of the engine's random choices. Default 1
+	// Sink hears of each committed transition, before what comes of it is told.
+	Sink directory.TransitionSink
 }
 
 // The app that a node starts with.
@@ -60,7 +62,7 @@ func New(o Options) (*Node, error) {
 	if o.Seed == 0 {
 		o.Seed = 1
 	}
-	n := &Node{Clock: clock.NewManual(o.Start), Journal: &Journal{}}
+	n := &Node{Clock: clock.NewManual(o.Start), Journal: &Journal{}, log: log{next: o.Sink}}
 	var err error
 	n.Directory, err = embedded.New(embedded.Options{Clock: n.Clock, Sink: &n.log, Journal: n.Journal, Shards: 1})
 	if err != nil {
@@ -194,7 +196,7 @@ func (n *Node) Check() error {
 	}
 	// A stop is no disconnect: what was Online stays so for the next start.
 	if len(online) > 0 && !n.drained {
-		return fmt.Errorf("Online without a link: %v", online)
+		return fmt.Errorf("instances Online without a link: %v", online)
 	}
 	return nil
 }
