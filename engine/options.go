@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"runtime"
 	"time"
 
@@ -66,7 +67,7 @@ type Options struct {
 const (
 	MaxLoops        = 1 << 8  // as LinkID has room for
 	maxSlotsPerLoop = 1 << 24 // as LinkID has room for
-	// minReserve is what the engine itself needs besides links: per loop an epoll,
+	// reservePerLoop is what the engine itself needs besides links: per loop an epoll,
 	// an eventfd, a listener and the connection that is accepted to be refused.
 	reservePerLoop = 4
 )
@@ -101,12 +102,15 @@ func (o *Options) validate() error {
 		name  string
 		value int
 	}{
-		{"OutboundCap", o.OutboundCap}, {"MaxPipelined", o.MaxPipelined}, {"MaxPendingLogins", o.MaxPendingLogins},
+		{"OutboundCap", o.OutboundCap}, {"MaxPendingLogins", o.MaxPendingLogins},
 		{"MaxPendingLeaves", o.MaxPendingLeaves}, {"Batch", o.Batch},
 	} {
 		if n.value < 1 || n.value > 1<<30 {
 			return fmt.Errorf("engine: %s is %d, want 1 to %d", n.name, n.value, 1<<30)
 		}
+	}
+	if o.MaxPipelined < 1 || o.MaxPipelined > math.MaxUint16 {
+		return fmt.Errorf("engine: MaxPipelined is %d, want 1 to %d", o.MaxPipelined, math.MaxUint16)
 	}
 	return nil
 }
