@@ -61,6 +61,7 @@ type weaver struct {
 	readers []*slowReader
 	v       uint64
 	writing presence.Key
+	hurry   bool // many writes are under way: few of their steps are read at
 }
 
 func (w *weaver) history(k presence.Key) *history {
@@ -92,13 +93,23 @@ func (w *weaver) finish(s *slowReader, v uint64) {
 }
 
 // read does a bit of reading: what a step of a write can be interleaved with.
+// Readers of the user who is being written come to their end often, others
+// stand still for long: then the table changes a lot under them.
 func (w *weaver) read() {
-	for range rapid.IntRange(0, 3).Draw(w.t, "reads") {
-		switch n := len(w.readers); {
-		case n == 0 || n < 20 && rapid.IntRange(0, 3).Draw(w.t, "begin") == 0:
+	if w.hurry && rapid.IntRange(0, 9).Draw(w.t, "pause") != 0 {
+		return
+	}
+	if len(w.readers) < 12 {
+		for range rapid.IntRange(0, 2).Draw(w.t, "begin") {
 			w.readers = append(w.readers, w.begin(w.interestingKey()))
-		default:
-			w.advance(rapid.IntRange(0, n-1).Draw(w.t, "reader"))
+		}
+	}
+	for i := len(w.readers) - 1; i >= 0; i-- {
+		most := 1
+		if w.readers[i].key == w.writing {
+			most = 4
+		}
+		for loads := rapid.IntRange(0, most).Draw(w.t, "loads"); loads > 0 && w.advance(i); loads-- {
 		}
 	}
 	for _, k := range []presence.Key{w.writing, w.interestingKey()} {
@@ -107,12 +118,15 @@ func (w *weaver) read() {
 	}
 }
 
-func (w *weaver) advance(i int) {
-	if v, done := w.readers[i].load(w.tab); done {
+// advance does one load of reader i; it returns false if that was its last.
+func (w *weaver) advance(i int) bool {
+	v, done := w.readers[i].load(w.tab)
+	if done {
 		w.finish(w.readers[i], v)
 		w.readers[i] = w.readers[len(w.readers)-1]
 		w.readers = w.readers[:len(w.readers)-1]
 	}
+	return !done
 }
 
 // interestingKey is often the one that is being written.
@@ -120,7 +134,7 @@ func (w *weaver) interestingKey() presence.Key {
 	if w.writing.UserID != "" && rapid.Bool().Draw(w.t, "same") {
 		return w.writing
 	}
-	return key(fmt.Sprint("u", rapid.IntRange(0, 15).Draw(w.t, "user")))
+	return key(fmt.Sprint("u", rapid.IntRange(0, 7).Draw(w.t, "user")))
 }
 
 func (w *weaver) put(k presence.Key) {
@@ -143,7 +157,10 @@ func (w *weaver) delete(k presence.Key) {
 	h.committed = len(h.versions) - 1
 }
 
+// many makes the shard grow or shrink.
 func (w *weaver) many(do func(presence.Key)) {
+	w.hurry = true
+	defer func() { w.hurry = false }()
 	for i := range rapid.IntRange(1, 30).Draw(w.t, "many") {
 		do(key(fmt.Sprint("u", 100+i)))
 	}
@@ -171,4 +188,70 @@ func TestInterleavings(t *testing.T) {
 			w.advance(0)
 		}
 	})
+}
+
+// Whoever holds an index that was replaced misses no resident, and is never
+// ahead of those who hold the current one: at no step of a write does it show
+// the new version of a user whom Get shows in the old one.
+func TestOldIndexReaders(t *testing.T) {
+	const residents, guests = 40, 200
+	tab := newTable(t, 1)
+	for i := range residents {
+		put(tab, key(fmt.Sprint("resident", i)), 1)
+	}
+	var old []*index
+	steps := 0
+	write := func(k presence.Key, before, after uint64) {
+		tab.hook = func(step) {
+			steps++
+			now := get(t, tab, k)
+			for i, x := range old {
+				if v := through(tab, x, k); v == after && now == before {
+					t.Fatalf("%v goes from version %d to %d: index %d of %d shows the new one, Get the old one", k, before, after, i, len(old))
+				}
+			}
+		}
+		if after == 0 {
+			tab.Delete(k)
+		} else {
+			put(tab, k, after)
+		}
+	}
+	for i := range guests * 3 {
+		k := key(fmt.Sprint("guest", i%guests))
+		if x := tab.shards[0].index.Load(); len(old) == 0 || old[len(old)-1] != x {
+			old = append(old, x)
+		}
+		if i == guests*2 {
+			old = old[len(old)-1:] // what earlier ones never saw is not what was removed
+		}
+		switch i / guests {
+		case 0:
+			write(k, 0, 1)
+		case 1:
+			write(k, 1, 2)
+		default:
+			write(k, 2, 0)
+		}
+		for r := range residents {
+			for _, x := range old {
+				if through(tab, x, key(fmt.Sprint("resident", r))) != 1 {
+					t.Fatalf("an old index does not show resident %d", r)
+				}
+			}
+		}
+	}
+	if len(old) < 2 || steps < guests*3 {
+		t.Errorf("%d indexes and %d steps: the test shows nothing", len(old), steps)
+	}
+}
+
+// through is Get by a reader who loaded x long ago.
+func through(t *Table, x *index, k presence.Key) uint64 {
+	s := slowReader{key: k, hash: t.hash(k.App, k.UserID), x: x}
+	for {
+		if v, done := s.load(t); done {
+			return v
+		}
+	}
 }
