@@ -17,7 +17,7 @@ import (
 	"github.com/rollcall-im/rollcall/internal/presence"
 )
 
-// TestScripts runs testdata/*.txt, each on a node of its own. A block is commands,
+// TestScripts runs testdata/script/*.txt, each on a node of its own. A block is commands,
 // ----, and what could be seen from outside, in order:
 //
 //	[2 alice d1] <- LoginOK #1 ...   the client of connection 2 got a frame, or a FIN
@@ -50,7 +50,7 @@ import (
 // After each block that leaves no commit held back or failed, engine and directory
 // are checked, and that they agree on who is Online.
 func TestScripts(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+	datadriven.Walk(t, "testdata/script", func(t *testing.T, path string) {
 		n, err := New(Options{})
 		if err != nil {
 			t.Fatal(err)
