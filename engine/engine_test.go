@@ -137,7 +137,12 @@ type client struct {
 
 func (s *server) dial(t testing.TB) *client {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", s.Addr("native"), patience)
+	return dialAddr(t, s.Addr("native"))
+}
+
+func dialAddr(t testing.TB, addr string) *client {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		t.Fatal(err)
 	}
