@@ -80,8 +80,11 @@ func TestStatuses(t *testing.T) {
 func TestTicketOfEarlierRun(t *testing.T) {
 	run(t, func(t *testing.T, fx *fixture) {
 		fx.opts.Ticket = []byte("kept")
+		fx.opts.OnLogin = func(l Login) { clear(l.Ticket) }
 		fx.begin(t.Context())
-		fx.welcome(true, "kept")
+		clear(fx.opts.Ticket) // the client has its own
+		fx.welcome(true, "kept").conn.Close()
+		fx.welcome(true, "t1")
 	})
 	run(t, func(t *testing.T, fx *fixture) {
 		fx.opts.Resume = true
@@ -336,8 +339,14 @@ func TestRedirect(t *testing.T) {
 		if want := []string{"a:7700", "b:1", "c:1", "c:1", "a:7700"}; !slices.Equal(fx.saw().dialed, want) {
 			t.Errorf("connected to %q, want %q", fx.saw().dialed, want)
 		}
-		p.send(redirect("", 0)) // nowhere: here again
-		fx.welcome(true, "t1")
+		for range 2 * maxRedirects { // nowhere: here again. With logins between, it is no circle
+			p.send(redirect("", 0))
+			p.gone()
+			p = fx.welcome(true, "t1")
+			if got := fx.saw().statuses; got[len(got)-3].Wait != time.Second {
+				t.Errorf("after a redirect: %+v", got[len(got)-3])
+			}
+		}
 	})
 }
 
@@ -356,6 +365,25 @@ func TestRedirectCircle(t *testing.T) {
 		}
 		if want := []time.Duration{time.Second, 2 * time.Second}; !slices.Equal(fx.saw().ceilings, want) {
 			t.Errorf("back-off of %v, want %v", fx.saw().ceilings, want)
+		}
+	})
+}
+
+func TestRedirectToSilence(t *testing.T) {
+	run(t, func(t *testing.T, fx *fixture) {
+		fx.begin(t.Context())
+		p := fx.accept()
+		p.wantLogin(false, "")
+		p.send(codec.AppendRedirect(nil, &codec.Redirect{Address: "b:1"}))
+		p = fx.accept()
+		p.wantLogin(false, "")
+		p.gone()
+		fx.welcome(false, "")
+		if want := []string{"a:7700", "b:1", "a:7700"}; !slices.Equal(fx.saw().dialed, want) {
+			t.Errorf("connected to %q, want %q", fx.saw().dialed, want)
+		}
+		if err := fx.saw().statuses[3].Err; !errors.Is(err, ErrNoAnswer) || !strings.Contains(err.Error(), `"b:1"`) {
+			t.Errorf("waiting because of %v", err)
 		}
 	})
 }
@@ -490,6 +518,24 @@ func TestUserSigFails(t *testing.T) {
 		p.conn.Close()
 		p = fx.accept() // the ticket is enough
 		if m := p.wantLogin(true, "t1"); len(m.UserSig) != 0 {
+			t.Errorf("resume with %q", m.UserSig)
+		}
+	})
+}
+
+// A resume without a ticket needs a UserSig like any login.
+func TestUserSigFailsWithoutTicket(t *testing.T) {
+	run(t, func(t *testing.T, fx *fixture) {
+		fx.opts.Resume = true
+		calls := 0
+		fx.opts.UserSig = func(context.Context) (string, error) {
+			if calls++; calls == 1 {
+				return "", errors.New("backend down")
+			}
+			return "good", nil
+		}
+		fx.begin(t.Context())
+		if m := fx.accept().wantLogin(true, ""); string(m.UserSig) != "good" {
 			t.Errorf("resume with %q", m.UserSig)
 		}
 	})

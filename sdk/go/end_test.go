@@ -197,11 +197,13 @@ func TestEndAnywhere(t *testing.T) {
 			run(t, func(t *testing.T, fx *fixture) {
 				fx.begin(t.Context())
 				reach(fx)
+				at := time.Since(fx.start)
 				fx.client.Close()
 				fx.client.Close()
 				if err := fx.wait(); err != ErrClosed {
 					t.Errorf("Run returned %v", err)
 				}
+				fx.wantElapsed(at) // at once, whatever it waits for
 			})
 		})
 		t.Run(name+" context", func(t *testing.T) {
@@ -209,10 +211,12 @@ func TestEndAnywhere(t *testing.T) {
 				ctx, cancel := context.WithCancelCause(t.Context())
 				fx.begin(ctx)
 				reach(fx)
+				at := time.Since(fx.start)
 				cancel(cause)
 				if err := fx.wait(); err != cause {
 					t.Errorf("Run returned %v", err)
 				}
+				fx.wantElapsed(at)
 			})
 		})
 	}
@@ -266,6 +270,22 @@ func TestCloseFromCallback(t *testing.T) {
 		fx.begin(t.Context())
 		fx.welcome(false, "").gone()
 		if err := fx.wait(); err != ErrClosed {
+			t.Errorf("Run returned %v", err)
+		}
+	})
+}
+
+// The server's word outweighs a Close that comes with it.
+func TestCloseWithLastWord(t *testing.T) {
+	run(t, func(t *testing.T, fx *fixture) {
+		fx.opts.OnForcedOffline = func(*ForcedOfflineError) {
+			fx.client.Close()
+			synctest.Wait()
+		}
+		fx.begin(t.Context())
+		fx.welcome(false, "").send(codec.AppendForcedOffline(nil, &codec.ForcedOffline{Code: codec.CodeKickedREST}))
+		var forced *ForcedOfflineError
+		if err := fx.wait(); !errors.As(err, &forced) {
 			t.Errorf("Run returned %v", err)
 		}
 	})

@@ -3,6 +3,7 @@ package rollcall
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"testing"
@@ -130,11 +131,21 @@ type peer struct {
 	buf  []byte
 }
 
+// patience is how long the server's side waits, in virtual time, before a test fails.
+const patience = 3 * time.Hour
+
 // accept waits for the client to connect.
 func (fx *fixture) accept() *peer {
-	conn := <-fx.dials
-	fx.t.Cleanup(func() { conn.Close() })
-	return &peer{t: fx.t, conn: conn}
+	fx.t.Helper()
+	select {
+	case conn := <-fx.dials:
+		fx.t.Cleanup(func() { conn.Close() })
+		conn.SetReadDeadline(time.Now().Add(patience))
+		return &peer{t: fx.t, conn: conn}
+	case <-time.After(patience):
+		fx.t.Fatalf("the client does not connect: %+v", fx.saw().statuses)
+		return nil
+	}
 }
 
 // next reads one frame.
@@ -168,8 +179,8 @@ func (p *peer) expect(want codec.Type) {
 // gone waits for the client to close the link.
 func (p *peer) gone() {
 	p.t.Helper()
-	if n, err := p.conn.Read(make([]byte, 1)); err == nil {
-		p.t.Fatalf("the client sent %d bytes, want it to close the link", n)
+	if n, err := p.conn.Read(make([]byte, 1)); err != io.EOF {
+		p.t.Fatalf("read %d bytes, %v, want the client to close the link", n, err)
 	}
 }
 
