@@ -25,23 +25,11 @@ func (u *User) Login(k Key, s *Settings, l *Login, out []Transition) (LoginDecis
 		return LoginDecision{Code: CodeKickedOffline}, out
 	}
 
-	from, before := len(out), Offline
-	d.Inst = Instance{Status: Online, Device: l.Device, LoginMS: l.NowMS, Link: l.Link}
-	if own < 0 {
-		d.Inst.InstID = u.newInstID()
-	} else {
-		old := &u.Instances[own]
-		before, d.Inst.InstID = old.Status, old.InstID
-		if d.TakenBack {
-			d.Inst.LoginMS = old.LoginMS
-		}
-		if old.Status == Online {
-			d.Replaced = old.Link
-		}
-	}
+	from := len(out)
+	var before Status
+	d.Inst, before, d.Replaced = u.succeed(own, l)
 	d.Kicked, out = u.pushOut(k, victims, l.NowMS, out)
-	u.Instances = slices.DeleteFunc(u.Instances, func(in Instance) bool { return in.InstID == d.Inst.InstID })
-	u.insert(d.Inst)
+	u.put(d.Inst)
 	u.Registered = true
 	out = u.record(out, Transition{
 		Key: k, TimeMS: l.NowMS, Action: ActionLogin, Reason: ReasonRegister,
@@ -49,6 +37,26 @@ func (u *User) Login(k Key, s *Settings, l *Login, out []Transition) (LoginDecis
 	}, true)
 	u.settle(out[from:])
 	return d, out
+}
+
+// succeed returns the Online instance that the login makes of instance own, or
+// makes anew if own < 0; what the status was before; and the old link if it still
+// looked alive.
+func (u *User) succeed(own int, l *Login) (in Instance, before Status, replaced Link) {
+	in = Instance{Status: Online, Device: l.Device, LoginMS: l.NowMS, Link: l.Link}
+	if own < 0 {
+		in.InstID = u.newInstID()
+		return in, Offline, Link{}
+	}
+	old := &u.Instances[own]
+	in.InstID = old.InstID
+	if l.Resume {
+		in.LoginMS = old.LoginMS
+	}
+	if old.Status == Online {
+		replaced = old.Link
+	}
+	return in, old.Status, replaced
 }
 
 // checkCredential reports whether what authenticated the login is still good.

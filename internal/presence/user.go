@@ -12,8 +12,9 @@ func (u *User) find(p Platform, deviceID string) int {
 	return -1
 }
 
-// insert adds an instance in login order.
-func (u *User) insert(inst Instance) {
+// put adds an instance in login order, in place of an older state of it.
+func (u *User) put(inst Instance) {
+	u.Instances = slices.DeleteFunc(u.Instances, func(in Instance) bool { return in.InstID == inst.InstID })
 	i := len(u.Instances)
 	for i > 0 && compareLogin(&u.Instances[i-1], &inst) > 0 {
 		i--
