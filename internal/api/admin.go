@@ -1,8 +1,132 @@
 package api
 
-import "github.com/valyala/fasthttp"
+import (
+	"bytes"
+	"net"
+	"net/http/pprof"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
 
-// serveAdmin answers a request on the admin listener.
+	"github.com/valyala/fasthttp"
+	"github.com/valyala/fasthttp/fasthttpadaptor"
+	"github.com/valyala/fasthttp/pprofhandler"
+)
+
+// maxProfile is the longest CPU profile or trace that pprof may record.
+const maxProfile = time.Minute
+
+const (
+	consolePrefix = "/console/v1/"
+	pprofPrefix   = "/debug/pprof/"
+	textPlain     = "text/plain; charset=utf-8"
+)
+
+// newAdminFast returns a fasthttp server for an admin listener.
+func (s *Server) newAdminFast() *fasthttp.Server {
+	f := s.newFast(s.serveAdmin)
+	f.ErrorHandler = s.badAdminHTTP
+	f.MaxRequestBodySize = min(f.MaxRequestBodySize, maxConsoleBody)
+	return f
+}
+
+// serveAdmin answers a request on the admin listener. Health is open to
+// everybody; metrics and profiles are open to the machine itself and want the
+// token from elsewhere; the console always wants it.
 func (s *Server) serveAdmin(ctx *fasthttp.RequestCtx) {
-	ctx.SetStatusCode(fasthttp.StatusNotFound)
+	t, err := parseTarget(ctx.Request.Header.RequestURI())
+	if err != nil {
+		writeFault(ctx, err)
+		return
+	}
+	switch {
+	case strings.HasPrefix(t.path, consolePrefix):
+		s.serveConsole(ctx, t)
+	case t.path == "/livez":
+		s.serveOpen(ctx, func() { writeText(ctx, fasthttp.StatusOK, "ok") })
+	case t.path == "/readyz":
+		s.serveOpen(ctx, func() { s.serveReady(ctx) })
+	case t.path == openAPIPath:
+		s.serveOpen(ctx, func() { serveOpenAPI(ctx) })
+	case t.path == "/metrics":
+		s.serveInner(ctx, func() { s.serveMetrics(ctx) })
+	case strings.HasPrefix(t.path, pprofPrefix):
+		s.serveInner(ctx, func() { servePprof(ctx) })
+	default:
+		writeFault(ctx, notFound("there is nothing at this path"))
+	}
+}
+
+// serveOpen answers a page that anybody may read.
+func (s *Server) serveOpen(ctx *fasthttp.RequestCtx, page func()) {
+	if !ctx.IsGet() && !ctx.IsHead() {
+		writeFault(ctx, methodNotAllowed("GET, HEAD"))
+		return
+	}
+	page()
+}
+
+// serveInner answers a page that callers from elsewhere need the token for.
+func (s *Server) serveInner(ctx *fasthttp.RequestCtx, page func()) {
+	if !fromThisMachine(ctx) {
+		if err := s.authorize(ctx); err != nil {
+			writeFault(ctx, err)
+			return
+		}
+	}
+	s.serveOpen(ctx, page)
+}
+
+// fromThisMachine reports whether a program on this machine asks for itself. A
+// proxy that forwards for others says so.
+func fromThisMachine(ctx *fasthttp.RequestCtx) bool {
+	h := &ctx.Request.Header
+	return remoteIP(ctx).IsLoopback() && len(h.Peek("Forwarded")) == 0 && len(h.Peek("X-Forwarded-For")) == 0
+}
+
+func remoteIP(ctx *fasthttp.RequestCtx) netip.Addr {
+	if tcp, ok := ctx.RemoteAddr().(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap().WithZone("")
+	}
+	return netip.Addr{}
+}
+
+func (s *Server) serveReady(ctx *fasthttp.RequestCtx) {
+	if err := s.opts.Ready(); err != nil {
+		writeText(ctx, fasthttp.StatusServiceUnavailable, "not ready: "+err.Error())
+		return
+	}
+	writeText(ctx, fasthttp.StatusOK, "ok")
+}
+
+func (s *Server) serveMetrics(ctx *fasthttp.RequestCtx) {
+	var b bytes.Buffer
+	s.opts.Metrics.Write(&b)
+	ctx.SetContentType("text/plain; version=0.0.4; charset=utf-8")
+	ctx.SetBody(b.Bytes())
+}
+
+// servePprof answers one of Go's profiles; how long it records is bounded.
+func servePprof(ctx *fasthttp.RequestCtx) {
+	if v := ctx.QueryArgs().Peek("seconds"); len(v) > 0 {
+		n, err := strconv.ParseFloat(string(v), 64)
+		if err != nil || !(n > 0 && n <= maxProfile.Seconds()) {
+			writeFault(ctx, badRequest("seconds %q: want a number up to %v", v, maxProfile.Seconds()))
+			return
+		}
+	}
+	if string(ctx.Path()) == pprofPrefix {
+		pprofIndex(ctx) // PprofHandler answers 404 to its own index
+		return
+	}
+	pprofhandler.PprofHandler(ctx)
+}
+
+var pprofIndex = fasthttpadaptor.NewFastHTTPHandlerFunc(pprof.Index)
+
+func writeText(ctx *fasthttp.RequestCtx, status int, text string) {
+	ctx.SetStatusCode(status)
+	ctx.SetContentType(textPlain)
+	ctx.SetBodyString(text + "\n")
 }

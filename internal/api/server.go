@@ -54,6 +54,9 @@ type Options struct {
 	Ready           func() error       // default: ready while serving
 	Nodes           func() []NodeInfo  // default: none
 	CheckWebhookURL func(string) error // default: every URL that parses
+	// NewApp sets the server's defaults on an app that the console creates; it
+	// must be quick and may run more than once. Default: directory.NewApp's stay.
+	NewApp func(*directory.App)
 }
 
 // NodeInfo is what the console shows of a node.
@@ -117,6 +120,9 @@ func (o *Options) setDefaults() {
 	if o.CheckWebhookURL == nil {
 		o.CheckWebhookURL = func(string) error { return nil }
 	}
+	if o.NewApp == nil {
+		o.NewApp = func(*directory.App) {}
+	}
 }
 
 func setDefault[T int | time.Duration](p *T, v T) {
@@ -137,6 +143,8 @@ type Server struct {
 	tls   *tls.Config // nil without a certificate
 	rest  *rest       // the REST API's own state
 	https []*httpServer
+
+	wrongTokens *failureTable // of the console, by address
 
 	serving sync.WaitGroup // one per running listener
 }
@@ -165,18 +173,19 @@ func New(o Options) (*Server, error) {
 		s.tls = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
 	}
 	s.rest = newREST(s)
+	s.wrongTokens = newFailureTable(o.MaxFailures, o.Metrics)
 	for _, l := range []struct {
 		name, addr string
 		tls        bool
-		handler    fasthttp.RequestHandler
+		fast       func() *fasthttp.Server
 	}{
-		{"api", o.ListenAPI, false, s.serveAPI},
-		{"api-tls", o.ListenAPITLS, true, s.serveAPI},
-		{"admin", o.ListenAdmin, false, s.serveAdmin},
-		{"admin-tls", o.ListenAdminTLS, true, s.serveAdmin},
+		{"api", o.ListenAPI, false, s.newRESTFast},
+		{"api-tls", o.ListenAPITLS, true, s.newRESTFast},
+		{"admin", o.ListenAdmin, false, s.newAdminFast},
+		{"admin-tls", o.ListenAdminTLS, true, s.newAdminFast},
 	} {
 		if listens(l.addr) {
-			s.https = append(s.https, &httpServer{name: l.name, addr: l.addr, tls: l.tls, fast: s.newFast(l.handler)})
+			s.https = append(s.https, &httpServer{name: l.name, addr: l.addr, tls: l.tls, fast: l.fast()})
 		}
 	}
 	return s, nil
@@ -186,6 +195,8 @@ const (
 	readBufferSize  = 16384 // the longest request line with headers; a UserSig has up to 2 KiB
 	writeBufferSize = 16384 // an answer about 100 users leaves in one write
 )
+
+func (s *Server) newRESTFast() *fasthttp.Server { return s.newFast(s.serveAPI) }
 
 // newFast returns a fasthttp server for one listener.
 func (s *Server) newFast(h fasthttp.RequestHandler) *fasthttp.Server {

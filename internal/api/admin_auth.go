@@ -1,0 +1,60 @@
+package api
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"net/netip"
+	"strings"
+
+	"github.com/valyala/fasthttp"
+)
+
+// authorize looks at the bearer token. An address that sent maxFailures wrong
+// ones is locked out for a while, right tokens included: else guessing would go
+// on unhindered.
+func (s *Server) authorize(ctx *fasthttp.RequestCtx) error {
+	from, now := caller{ip: site(remoteIP(ctx))}, s.clock.Now()
+	if !s.opts.Dev && s.wrongTokens.locked(from, now) {
+		s.countAuthFailure("limited")
+		f := newFault(fasthttp.StatusTooManyRequests, "TooManyFailures", "this address sent %d wrong tokens, it may try again in %v", maxFailures, lockout)
+		f.retryAfter = lockout
+		return f
+	}
+	scheme, token, _ := strings.Cut(string(ctx.Request.Header.Peek("Authorization")), " ")
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+		s.countAuthFailure("missing")
+		return unauthorized("this needs the header Authorization: Bearer <token>")
+	}
+	if !s.isAdminToken(token) {
+		s.countAuthFailure("wrong")
+		s.wrongTokens.failed(from, now)
+		return unauthorized("the bearer token is not the console's")
+	}
+	return nil
+}
+
+func unauthorized(text string) *fault {
+	return newFault(fasthttp.StatusUnauthorized, "Unauthorized", "%s", text)
+}
+
+// isAdminToken takes the same time for every wrong token, whatever its length.
+func (s *Server) isAdminToken(token string) bool {
+	got, want := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(s.opts.AdminToken))
+	return subtle.ConstantTimeCompare(got[:], want[:]) == 1 && s.opts.AdminToken != ""
+}
+
+func (s *Server) countAuthFailure(reason string) {
+	s.opts.Metrics.Counter(`rollcall_console_auth_failures_total{reason="` + reason + `"}`).Inc()
+}
+
+// site is what counts as one address: of IPv6 the /64, which is what one caller has.
+func site(ip netip.Addr) netip.Addr {
+	if ip.Is4() {
+		return ip
+	}
+	p, err := ip.Prefix(64)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return p.Addr()
+}
