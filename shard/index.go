@@ -67,9 +67,7 @@ func (s *shard) locate(h uint64, app uint32, id string) (at, next *record) {
 			return nil, r
 		}
 	}
-	if x.buckets[b].Load() != nil {
-		return nil, nil // the chain ran to the end of the list
-	}
+	// The bucket is empty, or its chain was the last and ran to the end of the list.
 	for b++; b < len(x.buckets); b++ {
 		if r := x.buckets[b].Load(); r != nil {
 			return nil, r

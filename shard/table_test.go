@@ -281,6 +281,26 @@ func TestGrowAndShrink(t *testing.T) {
 	}
 }
 
+// A record that left the table, which a reader may hold for long, holds none
+// that left before it: else one slow reader would keep all garbage alive.
+func TestRemovedRecordHoldsNoEarlierOnes(t *testing.T) {
+	tab := newTable(t, 1)
+	tab.mask = 0
+	for _, id := range names("u", 10) {
+		put(tab, key(id), 1)
+	}
+	s := &tab.shards[0]
+	replaced, removed := s.last, s.last.prev
+	put(tab, replaced.key(), 2)
+	tab.Delete(removed.key())
+	if replaced.prev != nil || removed.prev != nil {
+		t.Error("a record that is gone still points back")
+	}
+	if removed.next.Load() != replaced && removed.next.Load() != s.last {
+		t.Error("a record that is gone leads readers astray")
+	}
+}
+
 // The layout is what the package promises: see record and shard.
 func TestLayout(t *testing.T) {
 	var r struct {
