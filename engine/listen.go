@@ -2,10 +2,12 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -74,6 +76,9 @@ func lockBind(ctx context.Context, port uint16) (unlock func(), err error) {
 		ln, err := net.Listen("unix", name)
 		if err == nil {
 			return func() { _ = ln.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return func() {}, nil // no such sockets here: the probe must do
 		}
 		select {
 		case <-ctx.Done():
