@@ -1,0 +1,165 @@
+package bench
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/rollcall-im/rollcall/codec"
+)
+
+// take handles the frames in p, and keeps what is not whole. It reports false
+// if the link was closed.
+func (s *swarm) take(l *link, p []byte) bool {
+	if len(l.rest) > 0 {
+		l.rest = append(l.rest, p...)
+		p = l.rest
+	}
+	for {
+		f, n, err := codec.Next(p, codec.MaxFrame)
+		if err != nil {
+			s.fail(l, FaultFrame, "user %q: %v", s.pop.userID(l.user), err)
+			return false
+		}
+		if n == 0 {
+			l.rest = keep(l.rest, p)
+			return true
+		}
+		if !s.frame(l, f) {
+			return false
+		}
+		p = p[n:]
+	}
+}
+
+// keep returns a buffer with the bytes of p, nil if there are none, so that an
+// idle link holds no memory.
+func keep(old, p []byte) []byte {
+	if len(p) == 0 {
+		return nil
+	}
+	if len(old) > 0 {
+		return append(old[:0], p...)
+	}
+	return append([]byte(nil), p...)
+}
+
+// frame handles one frame; false if it closed the link.
+func (s *swarm) frame(l *link, f codec.Frame) bool {
+	switch {
+	case f.Type == codec.TypeLoginOK && l.state == linkLoggingIn:
+		return s.loginOK(l, f.Body)
+	case f.Type == codec.TypeHeartbeatOK && l.state == linkBeating:
+		s.beatOK(l)
+		return true
+	case f.Type == codec.TypeHeartbeatOK && l.state == linkLeaving && l.crossing:
+		l.crossing = false
+		s.beatsOK.Add(1)
+		return true
+	case f.Type == codec.TypeLogoutOK && l.state == linkLeaving:
+		record(s.logout, s.now()-l.sent)
+		l.state = linkLeft
+		return true
+	}
+	return s.refused(l, f)
+}
+
+// refused handles a frame that nobody wished for.
+func (s *swarm) refused(l *link, f codec.Frame) bool {
+	id := s.pop.userID(l.user)
+	switch f.Type {
+	case codec.TypeLoginRefused:
+		var m codec.LoginRefused
+		err := m.Unmarshal(f.Body)
+		s.fail(l, FaultLoginRefused, "user %q: %d %s (%v)", id, m.Code, m.Text, err)
+	case codec.TypeForcedOffline:
+		var m codec.ForcedOffline
+		err := m.Unmarshal(f.Body)
+		s.fail(l, FaultForced, "user %q: %d %s (%v)", id, m.Code, m.Text, err)
+	case codec.TypeRedirect:
+		s.fail(l, FaultLoginRefused, "user %q: redirect", id)
+	default:
+		if f.Optional() {
+			return true
+		}
+		s.fail(l, FaultFrame, "user %q: %v in state %d", id, f.Type, l.state)
+	}
+	return false
+}
+
+// loginOK checks the answer to a login.
+func (s *swarm) loginOK(l *link, body []byte) bool {
+	var m codec.LoginOK
+	err := m.Unmarshal(body)
+	interval, silence := time.Duration(m.HeartbeatIntervalMS)*time.Millisecond, time.Duration(m.SilenceTimeoutMS)*time.Millisecond
+	if err != nil || m.InstID == 0 || m.ServerTimeMS == 0 || interval <= 0 || silence < 2*interval || len(m.Kicked) > 0 || m.TakenBack {
+		s.fail(l, FaultLoginAnswer, "user %q: %+v (%v)", s.pop.userID(l.user), m, err)
+		return false
+	}
+	now := s.now()
+	record(s.login, now-l.intended)
+	s.lastLogin = now
+	l.state, l.interval = linkOnline, interval
+	s.online.Add(1)
+	s.loginsOK.Add(1)
+	// The first heartbeat comes at a random part of the interval: a storm of
+	// logins must not become a storm of heartbeats.
+	s.at(l, now+time.Duration(rand.Int64N(int64(interval))))
+	s.loggedIn(l)
+	return l.state != linkClosed
+}
+
+func (s *swarm) beatOK(l *link) {
+	now := s.now()
+	record(s.beat, now-l.sent)
+	s.beatsOK.Add(1)
+	s.outstanding--
+	l.state = linkOnline
+	s.at(l, now+l.interval*9/10+time.Duration(rand.Int64N(int64(l.interval/10)+1)))
+}
+
+// sendBeat sends a heartbeat and waits for its answer.
+func (s *swarm) sendBeat(l *link) {
+	now := s.now()
+	s.out = codec.AppendEmpty(s.out[:0], codec.TypeHeartbeat)
+	if !s.send(l, s.out) {
+		return
+	}
+	s.beatsSent.Add(1)
+	s.outstanding++
+	l.state, l.sent = linkBeating, now
+	s.at(l, now+s.o.AnswerTimeout)
+}
+
+// logoutNow sends a Logout and waits for LogoutOK and the close.
+func (s *swarm) logoutNow(l *link) {
+	now := s.now()
+	s.out = codec.AppendEmpty(s.out[:0], codec.TypeLogout)
+	if !s.send(l, s.out) {
+		return
+	}
+	s.online.Add(^uint64(0))
+	if l.crossing = l.state == linkBeating; l.crossing {
+		s.outstanding--
+	}
+	l.state, l.sent = linkLeaving, now
+	s.at(l, now+s.o.AnswerTimeout)
+}
+
+// overdue does what a link's time has come for.
+func (s *swarm) overdue(l *link) {
+	id := s.pop.userID(l.user)
+	switch l.state {
+	case linkConnecting:
+		s.fail(l, FaultConnect, "user %q: not connected in %v", id, s.o.AnswerTimeout)
+	case linkLoggingIn:
+		s.fail(l, FaultLoginTimeout, "user %q: no answer in %v", id, s.o.AnswerTimeout)
+	case linkOnline:
+		if !s.quiet {
+			s.sendBeat(l)
+		}
+	case linkBeating:
+		s.fail(l, FaultBeatTimeout, "user %q: no answer in %v", id, s.o.AnswerTimeout)
+	case linkLeaving, linkLeft:
+		s.fail(l, FaultLogoutTimeout, "user %q: not done in %v", id, s.o.AnswerTimeout)
+	}
+}

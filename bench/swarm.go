@@ -1,0 +1,329 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/rollcall-im/rollcall/codec"
+)
+
+// swarm drives many client links on one goroutine over epoll: a link costs a
+// small struct and a timer entry, no goroutine, no buffer.
+//
+// A scenario steers it by its hooks, which run on the swarm's goroutine.
+type swarm struct {
+	// Immutable after newSwarm.
+	o      *Options
+	pop    *population
+	faults *faults
+	target unix.SockaddrInet4
+	local  bool // the target is on this machine: links come from many addresses
+	epoll  int
+	begin  time.Time
+	// loggedIn is called when LoginOK came; ended when a link is closed, for
+	// whatever reason; step at each turn: it opens what is due and returns when
+	// it wants the next turn, or done.
+	loggedIn func(l *link)
+	ended    func(l *link, clean bool)
+	step     func(now time.Duration) (next time.Duration, done bool)
+
+	// Owned by run.
+	links  []link
+	free   []uint32 // closed links
+	timers timers
+	buf    []byte
+	out    []byte
+
+	// Owned by run; others may read them after run has ended.
+	login, logout, beat *hdrhistogram.Histogram
+	lastLogin           time.Duration
+	outstanding         int  // heartbeats to be answered
+	quiet               bool // send no more heartbeats
+
+	// Atomic.
+	opened, online, loginsOK, beatsSent, beatsOK atomic.Uint64
+}
+
+type linkState uint8
+
+const (
+	linkClosed linkState = iota
+	linkConnecting
+	linkLoggingIn
+	linkOnline
+	linkBeating // online, with a heartbeat to be answered
+	linkLeaving // Logout sent
+	linkLeft    // LogoutOK came, the close is to come
+)
+
+// link is one client. Times count from swarm.begin.
+type link struct {
+	index    uint32
+	user     int
+	fd       int32
+	state    linkState
+	dueSet   bool          // has an entry in timers, at entry
+	intended time.Duration // when the login was due by the offered rate
+	due      time.Duration // when something must have happened, or is to be done
+	entry    time.Duration
+	sent     time.Duration // when the heartbeat or Logout went out
+	interval time.Duration // of heartbeats
+	rest     []byte        // of a frame that is not whole yet
+	crossing bool          // linkLeaving: a heartbeat's answer may come before LogoutOK
+}
+
+// newSwarm returns a swarm with room for n links at once.
+func newSwarm(o *Options, pop *population, f *faults, n int) (*swarm, error) {
+	a, err := netip.ParseAddrPort(o.Target)
+	if err != nil {
+		return nil, fmt.Errorf("target %q: %w", o.Target, err)
+	}
+	if err := checkFiles(n); err != nil {
+		return nil, err
+	}
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make an epoll: %w", err)
+	}
+	s := &swarm{
+		o: o, pop: pop, faults: f, epoll: epoll, begin: time.Now(),
+		target: unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}, local: a.Addr().IsLoopback(),
+		links: make([]link, n), free: make([]uint32, n), buf: make([]byte, 64<<10),
+		login: newHistogram(), logout: newHistogram(), beat: newHistogram(),
+		loggedIn: func(*link) {}, ended: func(*link, bool) {},
+	}
+	for i := range s.links {
+		s.links[i].index, s.links[i].fd = uint32(i), -1
+		s.free[i] = uint32(n - 1 - i)
+	}
+	return s, nil
+}
+
+// spareFiles is what the process needs besides links.
+const spareFiles = 100
+
+// checkFiles raises the soft limit of open files if need be.
+func checkFiles(n int) error {
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+		return fmt.Errorf("cannot read the limit of open files: %w", err)
+	}
+	want := uint64(n + spareFiles)
+	if want > lim.Max {
+		return fmt.Errorf("%d links need %d open files, this process may have %d", n, want, lim.Max)
+	}
+	if want > lim.Cur {
+		lim.Cur = lim.Max
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+			return fmt.Errorf("cannot raise the limit of open files to %d: %w", lim.Max, err)
+		}
+	}
+	return nil
+}
+
+func (s *swarm) now() time.Duration { return time.Since(s.begin) }
+
+// run turns until step says done. It does not close links; kill does.
+func (s *swarm) run() error {
+	events := make([]unix.EpollEvent, 512)
+	for {
+		next, done := s.step(s.now())
+		if done {
+			return nil
+		}
+		n, err := unix.EpollWait(s.epoll, events, s.wait(next))
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("epoll: %w", err)
+		}
+		for i := range max(n, 0) {
+			s.ready(&s.links[events[i].Fd], events[i].Events)
+		}
+		s.expire()
+	}
+}
+
+// maxWait bounds a turn's sleep, so that step soon sees what others ask for.
+const maxWait = 20 * time.Millisecond
+
+// wait is how long the next turn may sleep, in whole milliseconds rounded up.
+func (s *swarm) wait(next time.Duration) int {
+	now := s.now()
+	if at, ok := s.timers.first(); ok {
+		next = min(next, at)
+	}
+	d := min(next-now, maxWait)
+	if d <= 0 {
+		return 0
+	}
+	return int((d + time.Millisecond - 1) / time.Millisecond)
+}
+
+// open starts the login of user, which was due at intended. It reports false if
+// there is no room for another link.
+func (s *swarm) open(user int, intended time.Duration) bool {
+	if len(s.free) == 0 {
+		return false
+	}
+	l := &s.links[s.free[len(s.free)-1]]
+	s.free = s.free[:len(s.free)-1]
+	l.user, l.intended, l.state = user, intended, linkConnecting
+	s.opened.Add(1)
+	s.at(l, s.now()+s.o.AnswerTimeout)
+	if err := s.connect(l); err != nil {
+		kind := FaultConnect
+		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.EADDRNOTAVAIL) {
+			kind = FaultLocal
+		}
+		s.fail(l, kind, "%v", err)
+	}
+	return true
+}
+
+// connect opens the link's socket. Edge-triggered epoll with both directions
+// takes one call per link: writable says that it is connected.
+func (s *swarm) connect(l *link) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("socket: %w", err)
+	}
+	l.fd = int32(fd)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if s.local {
+		// The kernel picks the port at connect, when it knows both ends.
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+		src := source(int(l.index) / s.o.PerSource)
+		if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: src}); err != nil {
+			return fmt.Errorf("bind to %v: %w", netip.AddrFrom4(src), err)
+		}
+	}
+	if err := unix.Connect(fd, &s.target); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		return fmt.Errorf("connect: %w", err)
+	}
+	e := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(l.index)}
+	if err := unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, fd, &e); err != nil {
+		return fmt.Errorf("epoll: %w", err)
+	}
+	return nil
+}
+
+// source is the i-th source address: 127.1.0.1, 127.1.0.2 and so on.
+func source(i int) [4]byte {
+	return [4]byte{127, byte(1 + i/(250*250)), byte(i / 250 % 250), byte(1 + i%250)}
+}
+
+// ready handles what epoll told of a link.
+func (s *swarm) ready(l *link, events uint32) {
+	if l.state == linkConnecting && events&(unix.EPOLLOUT|unix.EPOLLERR|unix.EPOLLHUP) != 0 {
+		if !s.connected(l) {
+			return
+		}
+	}
+	if l.state != linkClosed && events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		s.read(l)
+	}
+}
+
+// connected sends the login; false if the connection failed.
+func (s *swarm) connected(l *link) bool {
+	if code, err := unix.GetsockoptInt(int(l.fd), unix.SOL_SOCKET, unix.SO_ERROR); err != nil || code != 0 {
+		s.fail(l, FaultConnect, "connect: %v", unix.Errno(code))
+		return false
+	}
+	var m codec.Login
+	s.pop.login(l.user, &m)
+	s.out = codec.AppendLogin(s.out[:0], &m)
+	l.state = linkLoggingIn
+	return s.send(l, s.out)
+}
+
+// send writes p, which always fits into an empty socket buffer.
+func (s *swarm) send(l *link, p []byte) bool {
+	n, err := unix.Write(int(l.fd), p)
+	if err == nil && n == len(p) {
+		return true
+	}
+	if err == nil {
+		err = fmt.Errorf("%d of %d bytes", n, len(p))
+	}
+	s.fail(l, FaultClosed, "write: %v", err)
+	return false
+}
+
+// read takes in all there is and handles each whole frame.
+func (s *swarm) read(l *link) {
+	for {
+		n, err := unix.Read(int(l.fd), s.buf)
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			s.gone(l, err.Error())
+			return
+		case n == 0:
+			s.gone(l, "end of stream")
+			return
+		}
+		if !s.take(l, s.buf[:n]) {
+			return
+		}
+	}
+}
+
+// gone handles the server's end of the link.
+func (s *swarm) gone(l *link, how string) {
+	switch l.state {
+	case linkLeft:
+		s.close(l, true)
+	case linkConnecting:
+		s.fail(l, FaultConnect, "%s", how)
+	default:
+		s.fail(l, FaultClosed, "user %q: %s", s.pop.userID(l.user), how)
+	}
+}
+
+// fail counts what went wrong with a link and closes it.
+func (s *swarm) fail(l *link, kind Fault, format string, args ...any) {
+	s.faults.add(kind, format, args...)
+	s.close(l, false)
+}
+
+func (s *swarm) close(l *link, clean bool) {
+	if l.state == linkOnline || l.state == linkBeating {
+		s.online.Add(^uint64(0))
+	}
+	if l.state == linkBeating {
+		s.outstanding--
+	}
+	if l.fd >= 0 {
+		unix.Close(int(l.fd))
+	}
+	l.fd, l.state, l.rest, l.due = -1, linkClosed, nil, 0
+	s.free = append(s.free, l.index)
+	s.ended(l, clean)
+}
+
+// kill ends every link by RST, as a crash of the client's machine would. It is
+// called after run, and closes the epoll.
+func (s *swarm) kill() (killed int) {
+	linger := unix.Linger{Onoff: 1, Linger: 0}
+	for i := range s.links {
+		l := &s.links[i]
+		if l.state == linkClosed {
+			continue
+		}
+		_ = unix.SetsockoptLinger(int(l.fd), unix.SOL_SOCKET, unix.SO_LINGER, &linger)
+		unix.Close(int(l.fd))
+		l.state, l.fd = linkClosed, -1
+		killed++
+	}
+	unix.Close(s.epoll)
+	return killed
+}

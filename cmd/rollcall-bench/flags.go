@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rollcall-im/rollcall/bench"
+	"github.com/rollcall-im/rollcall/codec"
+)
+
+// common are the flags of all scenarios.
+type common struct {
+	o         bench.Options
+	app       uint64
+	keyFile   string
+	platforms string
+	json      string
+	help      io.Writer
+}
+
+func newFlags(name string, c *common) *flag.FlagSet {
+	f := flag.NewFlagSet("rollcall-bench "+name, flag.ContinueOnError)
+	f.SetOutput(io.Discard) // an error is told once, by main
+	f.Usage = func() {}
+	f.StringVar(&c.o.Target, "target", "127.0.0.1:7700", "native listener, IPv4 `address:port`")
+	f.StringVar(&c.o.API, "api", "http://127.0.0.1:7780", "base `URL` of the REST API")
+	f.Uint64Var(&c.app, "app", bench.DevApp, "`SDKAppID`")
+	f.StringVar(&c.o.Key, "key", "", "the app's key (default: the demo app's)")
+	f.StringVar(&c.keyFile, "key-file", "", "`file` with the app's key, instead of --key")
+	f.StringVar(&c.o.Admin, "admin", "administrator", "administrator of the app, for REST")
+	f.StringVar(&c.platforms, "platforms", "", "platforms handed out in turn, `Android,Web,...` (default: all)")
+	f.StringVar(&c.o.UserPrefix, "user-prefix", "bench-", "user ids are this and a number of 10 digits")
+	f.IntVar(&c.o.PerSource, "per-source", 2000, "links from one loopback source address, at most 10000")
+	f.DurationVar(&c.o.AnswerTimeout, "answer-timeout", 10*time.Second, "how long an answer may take")
+	f.DurationVar(&c.o.SettleTimeout, "settle-timeout", 10*time.Second, "how long the server may take to show a logout or a death")
+	f.IntVar(&c.o.ServerPID, "server-pid", 0, "measure CPU and memory of this process")
+	f.StringVar(&c.json, "json", "", "write the result to this `file`, - for standard output")
+	return f
+}
+
+// parse parses args and what the flag package cannot.
+func (c *common) parse(f *flag.FlagSet, args []string) error {
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintf(c.help, "Flags of %s:\n", f.Name())
+			f.SetOutput(c.help)
+			f.PrintDefaults()
+		}
+		return err
+	}
+	if f.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	if c.app == 0 || c.app > 1<<32-1 {
+		return fmt.Errorf("--app %d is no SDKAppID", c.app)
+	}
+	c.o.App = uint32(c.app)
+	if err := c.readKey(); err != nil {
+		return err
+	}
+	for name := range strings.SplitSeq(c.platforms, ",") {
+		if name == "" && c.platforms == "" {
+			break
+		}
+		p, ok := codec.ParsePlatform(name)
+		if !ok {
+			return fmt.Errorf("--platforms: there is no platform %q; there are %v", name, codec.Platforms())
+		}
+		c.o.Platforms = append(c.o.Platforms, p)
+	}
+	return nil
+}
+
+func (c *common) readKey() error {
+	if c.keyFile == "" {
+		return nil
+	}
+	if c.o.Key != "" {
+		return fmt.Errorf("--key and --key-file exclude each other")
+	}
+	key, err := os.ReadFile(c.keyFile)
+	if err != nil {
+		return fmt.Errorf("--key-file: %w", err)
+	}
+	c.o.Key = strings.TrimSpace(string(key))
+	return nil
+}
+
+func connect(args []string, help io.Writer) (run, string, error) {
+	c := common{help: help}
+	var o bench.ConnectOptions
+	f := newFlags("connect", &c)
+	f.IntVar(&o.Conns, "conns", 1000, "links, each of a user of its own")
+	f.Float64Var(&o.Rate, "rate", 2000, "logins offered per second")
+	f.DurationVar(&o.Hold, "hold", 30*time.Second, "how long all links are held")
+	if err := c.parse(f, args); err != nil {
+		return nil, "", err
+	}
+	if o.Conns < 1 || o.Hold < 0 {
+		return nil, "", fmt.Errorf("--conns must be at least 1 and --hold not negative, got %d and %v", o.Conns, o.Hold)
+	}
+	o.Options, o.Hold = c.o, max(o.Hold, 1) // 0 would be the library's default
+	return func(ctx context.Context, progress func(string)) (*bench.Result, error) {
+		o.Progress = progress
+		return bench.Connect(ctx, o)
+	}, c.json, nil
+}
+
+func churn(args []string, help io.Writer) (run, string, error) {
+	c := common{help: help}
+	var o bench.ChurnOptions
+	f := newFlags("churn", &c)
+	f.Float64Var(&o.Rate, "rate", 500, "logins offered per second")
+	f.DurationVar(&o.Duration, "duration", 30*time.Second, "how long logins are offered")
+	f.DurationVar(&o.Stay, "stay", 100*time.Millisecond, "how long each stays logged in")
+	f.IntVar(&o.Users, "users", 5000, "users that come and go")
+	if err := c.parse(f, args); err != nil {
+		return nil, "", err
+	}
+	if o.Users < 1 || o.Stay < 0 || o.Duration <= 0 {
+		return nil, "", fmt.Errorf("--users must be at least 1, --duration positive and --stay not negative, got %d, %v and %v", o.Users, o.Duration, o.Stay)
+	}
+	o.Options, o.Stay = c.o, max(o.Stay, 1) // 0 would be the library's default
+	return func(ctx context.Context, progress func(string)) (*bench.Result, error) {
+		o.Progress = progress
+		return bench.Churn(ctx, o)
+	}, c.json, nil
+}
+
+func query(args []string, help io.Writer) (run, string, error) {
+	c := common{help: help}
+	var o bench.QueryOptions
+	var ids string
+	f := newFlags("query", &c)
+	f.StringVar(&ids, "ids", "1,100,500", "ids per request, one run each")
+	f.Float64Var(&o.Rate, "rate", 0, "requests offered per second, 0 = each client asks as soon as it was answered")
+	f.DurationVar(&o.Duration, "duration", 10*time.Second, "length of each run")
+	f.IntVar(&o.Clients, "clients", 16, "requests at once")
+	f.IntVar(&o.Users, "users", 10_000, "accounts that are asked for; they are imported first")
+	if err := c.parse(f, args); err != nil {
+		return nil, "", err
+	}
+	if o.Users < 1 || o.Clients < 1 || o.Duration <= 0 {
+		return nil, "", fmt.Errorf("--users and --clients must be at least 1 and --duration positive, got %d, %d and %v", o.Users, o.Clients, o.Duration)
+	}
+	for s := range strings.SplitSeq(ids, ",") {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			return nil, "", fmt.Errorf("--ids: %q is no number", s)
+		}
+		o.IDs = append(o.IDs, n)
+	}
+	o.Options = c.o
+	return func(ctx context.Context, progress func(string)) (*bench.Result, error) {
+		o.Progress = progress
+		return bench.Query(ctx, o)
+	}, c.json, nil
+}
