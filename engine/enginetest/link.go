@@ -36,8 +36,8 @@ func (d *driver) Close(c engine.Conn) {
 	l.say("closed by the server")
 }
 
-// Unread implements engine.Driver: nothing waits, Send shows all at once.
-func (d *driver) Unread(engine.Conn) bool { return false }
+// Unread implements engine.Driver.
+func (d *driver) Unread(c engine.Conn) bool { return len(c.(*Link).late) > 0 }
 
 // Link is a connection with its client at the other end.
 type Link struct {
@@ -52,6 +52,7 @@ type Link struct {
 	driver  *driver
 	session *engine.Session
 	addr    net.TCPAddr
+	late    []byte // sent by the client, to be shown to the loop after its next Run
 	unread  []byte // sent by the client, not taken by the loop yet
 	undone  []byte // written by the loop, an incomplete frame
 	finSeen bool   // the server will send no more
@@ -125,6 +126,17 @@ func (l *Link) Send(p []byte) {
 	taken := l.driver.loop.Data(l.session, l.unread, l.node.Core.Now())
 	l.unread = l.unread[taken:]
 	l.node.settle()
+}
+
+// SendLate sends bytes that the loop reads only after the timers of the next step.
+func (l *Link) SendLate(p []byte) { l.late = append(l.late, p...) }
+
+// arrive shows the loop what came late.
+func (l *Link) arrive() {
+	if p := l.late; len(p) > 0 && !l.gone {
+		l.late = nil
+		l.Send(p)
+	}
 }
 
 // Lose ends the connection from the client's side: io.EOF for FIN,

@@ -144,6 +144,9 @@ func (n *Node) Advance(d time.Duration) {
 			d.Wake()
 		}
 		n.settle()
+		for _, l := range slices.Clone(n.links) {
+			l.arrive()
+		}
 	}
 }
 

@@ -38,6 +38,7 @@ import (
 //	    model=X                     device model
 //	logout|heartbeat|fin|rst alice d1   on the device's last connection; @3 names another by number
 //	send @3 02 10 00 00             bytes in hex
+//	late @3 02 10 00 00             bytes that are there, but read after the timers of the next step
 //	still alice d1                  no heartbeats any more: the network is gone
 //	query alice bob                 query_online_status in detail
 //	kick alice, kick-inst alice 3, import alice, delete alice
@@ -112,7 +113,8 @@ var commands = map[string]func(s *script, args []string){
 	"fin":       func(s *script, a []string) { s.link(a).Lose(FIN) },
 	"rst":       func(s *script, a []string) { s.link(a).Lose(RST) },
 	"still":     func(s *script, a []string) { s.link(a).Beats = false },
-	"send":      (*script).send,
+	"send":      func(s *script, a []string) { s.link(a).Send(s.hex(a[1:])) },
+	"late":      func(s *script, a []string) { s.link(a).SendLate(s.hex(a[1:])) },
 
 	"query":     (*script).query,
 	"kick":      func(s *script, a []string) { s.kick(a[0], 0) },
@@ -255,10 +257,10 @@ func (s *script) ticket(d *Device, which string) []byte {
 	return s.tickets[d.UserID+" "+d.ID][s.number(which)-1]
 }
 
-func (s *script) send(args []string) {
-	p, err := hex.DecodeString(strings.Join(args[1:], ""))
+func (s *script) hex(words []string) []byte {
+	p, err := hex.DecodeString(strings.Join(words, ""))
 	s.must(err)
-	s.link(args[:1]).Send(p)
+	return p
 }
 
 func (s *script) query(users []string) {
