@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"unicode"
 
 	"github.com/valyala/fasthttp"
 
@@ -19,7 +20,7 @@ import (
 const (
 	minKeySecret  = 16 // bytes
 	maxKeySecret  = 256
-	maxAppName    = 64
+	maxAppName    = 64 // bytes
 	maxIPhoneName = 16
 	maxAllowedIPs = 100
 )
@@ -199,8 +200,8 @@ func (c *consoleCall) patchApp() (reply, error) {
 }
 
 func checkName(name string) error {
-	if len(name) > maxAppName || !printable(name, ' ') {
-		return invalid("Name %q: want at most %d printable ASCII characters", name, maxAppName)
+	if len(name) > maxAppName || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return invalid("Name %q: want at most %d bytes of printable text", name, maxAppName)
 	}
 	return nil
 }
@@ -307,7 +308,7 @@ func keySecret(given *string) (string, error) {
 		}
 		return hex.EncodeToString(random[:]), nil
 	}
-	if n := len(*given); n < minKeySecret || n > maxKeySecret || !printable(*given, '!') {
+	if n := len(*given); n < minKeySecret || n > maxKeySecret || !printable(*given) {
 		return "", invalid("Secret: has %d bytes, want %d to %d printable ASCII characters without spaces", n, minKeySecret, maxKeySecret)
 	}
 	return *given, nil
@@ -358,10 +359,10 @@ func checkAdministrators(ids []string) error {
 	return nil
 }
 
-// printable reports whether all of s is ASCII from low to '~'.
-func printable(s string, low byte) bool {
+// printable reports whether all of s is ASCII that can be seen.
+func printable(s string) bool {
 	for i := range len(s) {
-		if s[i] < low || s[i] > '~' {
+		if s[i] < '!' || s[i] > '~' {
 			return false
 		}
 	}

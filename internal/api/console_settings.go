@@ -150,7 +150,7 @@ func (c *consoleCall) putWebhook() (reply, error) {
 			return reply{}, err
 		}
 	}
-	if in.Token != nil && (len(*in.Token) > maxWebhookToken || !printable(*in.Token, '!')) {
+	if in.Token != nil && (len(*in.Token) > maxWebhookToken || !printable(*in.Token)) {
 		return reply{}, invalid("Token: has %d bytes, want up to %d printable ASCII characters without spaces", len(*in.Token), maxWebhookToken)
 	}
 	a, err := c.update(func(a *directory.App) error {

@@ -84,7 +84,7 @@ func TestEveryOperation(t *testing.T) {
 		{200, "GET", "/console/v1/apps?limit=1&after=1", ""},
 		{201, "POST", "/console/v1/apps", `{"SDKAppID":2}`},
 		{200, "GET", appPath(""), ""},
-		{200, "PATCH", appPath(""), `{"Name":"n","QueryIPhoneName":"IPhone","MacPushOnline":true,"ExpiryEvent":true,"CloseOnSigEnd":true,"AllowedIPs":["10.0.0.0/8","::1"]}`},
+		{200, "PATCH", appPath(""), `{"Name":"商店 n","QueryIPhoneName":"IPhone","MacPushOnline":true,"ExpiryEvent":true,"CloseOnSigEnd":true,"AllowedIPs":["10.0.0.0/8","::1"]}`},
 		{200, "GET", appPath(""), ""},
 		{200, "PUT", appPath("/policy"), `{"Preset":"triple","Limits":{"Web":3}}`},
 		{200, "PUT", appPath("/policy"), `{"Preset":"single","Enforce":"now"}`},
@@ -205,6 +205,7 @@ func TestConsoleFaults(t *testing.T) {
 
 		{"no SDKAppID", "POST", "/console/v1/apps", `{"Name":"x"}`, 422, "Invalid", "SDKAppID"},
 		{"name too long", "POST", "/console/v1/apps", `{"SDKAppID":5,"Name":"` + strings.Repeat("x", 65) + `"}`, 422, "Invalid", "64"},
+		{"name too long in bytes", "PATCH", appPath(""), `{"Name":"` + strings.Repeat("é", 33) + `"}`, 422, "Invalid", "64 bytes"},
 		{"name with a line break", "PATCH", appPath(""), `{"Name":"a\nb"}`, 422, "Invalid", "Name"},
 		{"secret short", "POST", appPath("/keys"), `{"Secret":"hunter2hunter2h"}`, 422, "Invalid", "15 bytes"},
 		{"secret with a space", "POST", appPath("/keys"), `{"Secret":"hunter2 hunter2 hunter2"}`, 422, "Invalid", "without spaces"},

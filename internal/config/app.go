@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/rollcall-im/rollcall/internal/presence"
 )
@@ -102,8 +103,8 @@ func (e *appEntry) check(administrators []string) error {
 	if e.SDKAppID == 0 {
 		return errors.New("the SDKAppID is missing or 0, want 1 to 4294967295")
 	}
-	if len(e.Name) > maxAppName || !printable(e.Name, ' ') {
-		return fmt.Errorf("name %q: want at most %d printable ASCII characters", e.Name, maxAppName)
+	if len(e.Name) > maxAppName || strings.ContainsFunc(e.Name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return fmt.Errorf("name %q: want at most %d bytes of printable text", e.Name, maxAppName)
 	}
 	if n := len(administrators); n == 0 || n > maxAdministrators {
 		return fmt.Errorf("administrators: got %d, want 1 to %d", n, maxAdministrators)
@@ -142,16 +143,16 @@ func secretFile(name, file string, low, high int, read func(string) ([]byte, err
 }
 
 func checkSecret(name, value string, low, high int) error {
-	if len(value) < low || len(value) > high || !printable(value, '!') {
+	if len(value) < low || len(value) > high || !printable(value) {
 		return fmt.Errorf("%s: has %d bytes, want %d to %d printable ASCII characters without spaces", name, len(value), low, high)
 	}
 	return nil
 }
 
-// printable reports whether all of s is ASCII from low to '~'.
-func printable(s string, low byte) bool {
+// printable reports whether all of s is ASCII that can be seen.
+func printable(s string) bool {
 	for i := range len(s) {
-		if s[i] < low || s[i] > '~' {
+		if s[i] < '!' || s[i] > '~' {
 			return false
 		}
 	}

@@ -13,7 +13,7 @@ func TestApps(t *testing.T) {
 node: 2
 apps:
   - SDKAppID: 7
-    Name: seven
+    Name: 七 seven
     KeyFile: key
     Administrators: [root, "a b"]
     Policy: {Preset: multi, Limits: {Web: 10, Mac: 3}}
@@ -25,7 +25,7 @@ apps:
 		t.Fatal(err)
 	}
 	a, b := c.Apps[0], c.Apps[1]
-	if a.SDKAppID != 7 || a.Name != "seven" || a.Key != DevKey || len(a.Administrators) != 2 || a.WebhookURL != "https://h/x" || a.WebhookToken != "t" {
+	if a.SDKAppID != 7 || a.Name != "七 seven" || a.Key != DevKey || len(a.Administrators) != 2 || a.WebhookURL != "https://h/x" || a.WebhookToken != "t" {
 		t.Errorf("first app %+v", a)
 	}
 	if a.Policy.Limit(presence.Web) != 10 || a.Policy.Limit(presence.Mac) != 3 || a.Policy.Preset != "multi" {

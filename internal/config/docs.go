@@ -78,7 +78,7 @@ listen-native: 0.0.0.0:7700
 admin-token-file: /etc/rollcall/admin-token
 apps:
   - SDKAppID: 1400000001         # needed, 1 to 4294967295
-    Name: shop                   # up to 64 characters
+    Name: shop                   # up to 64 bytes
     KeyFile: /etc/rollcall/shop.key   # or Key: 16 to 256 characters; without a key nobody can log in
     Administrators: [administrator]   # 1 to 10, the default is administrator
     Policy:                      # the default is single
