@@ -263,6 +263,16 @@ func TestConsoleFaults(t *testing.T) {
 	r.TB = t
 }
 
+func TestUnknownAppEverywhere(t *testing.T) {
+	r := newRig(t)
+	for i := range routes {
+		if rt := &routes[i]; rt.method == "GET" && strings.Contains(rt.path, "{SDKAppID}") {
+			path := strings.NewReplacer("{SDKAppID}", "7", "{UserID}", "alice").Replace(rt.path)
+			r.want(404, "GET", consolePrefix+path, "")
+		}
+	}
+}
+
 func TestAllowHeader(t *testing.T) {
 	r := newRig(t)
 	if a := r.call("DELETE", appPath("/keys"), ""); string(a.header.Peek("Allow")) != "GET, POST" {
