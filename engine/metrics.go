@@ -20,7 +20,7 @@ import (
 //	rollcall_frames_skipped_total      counter  frames of unknown type skipped because they are optional
 //	rollcall_received_bytes_total      counter  bytes received from clients
 //	rollcall_sent_bytes_total          counter  bytes written to clients
-//	rollcall_notices_total{result}     counter  forced-offline notices of the Directory: told, stale (the link was gone)
+//	rollcall_link_notices_total{result}     counter  forced-offline notices of the Directory: told, stale (the link was gone)
 //	rollcall_leaves_retried_total      counter  leaves issued again because the Directory was not available
 //	rollcall_leaves_dropped_total      counter  leaves given up because MaxPendingLeaves were waiting
 //	rollcall_logins_pending            gauge    logins being decided
@@ -53,8 +53,8 @@ func newCounters(set *metrics.Set) *counters {
 		skipped:         set.Counter("rollcall_frames_skipped_total"),
 		received:        set.Counter("rollcall_received_bytes_total"),
 		sent:            set.Counter("rollcall_sent_bytes_total"),
-		noticesTold:     set.Counter(`rollcall_notices_total{result="told"}`),
-		noticesStale:    set.Counter(`rollcall_notices_total{result="stale"}`),
+		noticesTold:     set.Counter(`rollcall_link_notices_total{result="told"}`),
+		noticesStale:    set.Counter(`rollcall_link_notices_total{result="stale"}`),
 		leavesRetried:   set.Counter("rollcall_leaves_retried_total"),
 		leavesDropped:   set.Counter("rollcall_leaves_dropped_total"),
 	}

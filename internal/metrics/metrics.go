@@ -18,8 +18,8 @@ type Set struct {
 // Counter only grows.
 type Counter = vm.Counter
 
-// Histogram counts values by size.
-type Histogram = vm.Histogram
+// Histogram counts values by size, in cumulative buckets with upper bounds (le).
+type Histogram = vm.PrometheusHistogram
 
 // NewSet returns an empty set.
 func NewSet() *Set { return &Set{set: vm.NewSet()} }
@@ -27,8 +27,13 @@ func NewSet() *Set { return &Set{set: vm.NewSet()} }
 // Counter returns the counter of that name, made at first use. Keep it: the look-up locks.
 func (s *Set) Counter(name string) *Counter { return s.set.GetOrCreateCounter(name) }
 
-// Histogram returns the histogram of that name, made at first use.
-func (s *Set) Histogram(name string) *Histogram { return s.set.GetOrCreateHistogram(name) }
+// seconds are the upper bounds of the buckets of every histogram.
+var seconds = []float64{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60}
+
+// Histogram returns the histogram of that name, made at first use; its values are seconds.
+func (s *Set) Histogram(name string) *Histogram {
+	return s.set.GetOrCreatePrometheusHistogramExt(name, seconds)
+}
 
 // Gauge registers a gauge whose value is read at each scrape. Registering a name twice replaces the first.
 func (s *Set) Gauge(name string, read func() float64) {
