@@ -40,7 +40,10 @@ func (l *lane) check() error {
 	if err := l.expiry.check(); err != nil {
 		return err
 	}
-	if l.flight == nil && l.open == nil && len(l.overlay) > 0 {
+	if l.open != nil && l.flight == nil {
+		return fmt.Errorf("%d decisions wait for the landing of a batch, and none is in flight", len(l.open.decisions))
+	}
+	if l.flight == nil && len(l.overlay) > 0 {
 		return fmt.Errorf("%d users are pending though no batch is", len(l.overlay))
 	}
 	if n := l.pending.Load(); n < 0 {

@@ -209,53 +209,59 @@ const (
 // expirer is the one timer behind the expiry of all lanes. It runs only while
 // something can expire.
 type expirer struct {
-	d      *Directory   // immutable
-	wakeMS atomic.Int64 // when the timer runs next; noDue if it does not
+	d *Directory // immutable
+
+	// dueMS is no later than what any lane has due; noDue if nothing is. Written
+	// under mu.
+	dueMS atomic.Int64
 
 	// Guarded by mu, which is held for the setting of the timer only.
 	mu      sync.Mutex
 	timer   clock.Timer
+	wakeMS  int64 // when the timer runs; noDue if it does not
 	stopped bool
 }
 
 func (e *expirer) init(d *Directory) {
-	e.d = d
-	e.wakeMS.Store(noDue)
+	e.d, e.wakeMS = d, noDue
+	e.dueMS.Store(noDue)
 }
 
-// wakeBy makes the timer run when dueMS has come.
+// wakeBy makes the timer run when dueMS has come. The lane has published dueMS
+// before: either this call sees that a wake began and sets the timer, or that
+// wake sees the lane's.
 func (e *expirer) wakeBy(dueMS int64) {
-	if dueMS < e.wakeMS.Load() {
-		e.set(dueMS)
+	if dueMS >= e.dueMS.Load() {
+		return
 	}
-}
-
-// set sets the timer for dueMS unless it runs before. Never early: the grid is
-// rounded up. Always later than now: a due user whose commit fails is tried
-// again at the next grid point.
-func (e *expirer) set(dueMS int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.dueMS.Store(min(dueMS, e.dueMS.Load()))
+	e.setLocked()
+}
+
+// setLocked sets the timer for dueMS unless it runs before. Never early: the
+// grid is rounded up. Always later than now: a due user whose commit fails is
+// tried again at the next grid point.
+func (e *expirer) setLocked() {
 	now := e.d.nowMS()
-	wake := (max(dueMS, now+1) + wakeGridMS - 1) / wakeGridMS * wakeGridMS
-	wake = min(wake, now+wakeMostMS)
-	if e.stopped || wake >= e.wakeMS.Load() {
+	wake := now + wakeMostMS
+	if due := e.dueMS.Load(); due < wake {
+		wake = (max(due, now+1) + wakeGridMS - 1) / wakeGridMS * wakeGridMS
+	}
+	if e.stopped || wake >= e.wakeMS {
 		return
 	}
 	if e.timer != nil {
 		e.timer.Stop()
 	}
-	e.wakeMS.Store(wake)
+	e.wakeMS = wake
 	e.timer = e.d.opts.Clock.AfterFunc(time.Duration(wake-now)*time.Millisecond, e.wake)
 }
 
 // wake is the timer: it asks the lanes that have something due.
 func (e *expirer) wake() {
-	e.mu.Lock()
-	e.wakeMS.Store(noDue)
-	stopped := e.stopped
-	e.mu.Unlock()
-	if stopped {
+	if !e.begin() {
 		return
 	}
 	now, next := e.d.nowMS(), int64(noDue)
@@ -267,9 +273,23 @@ func (e *expirer) wake() {
 		}
 		next = min(next, l.nextDueMS.Load())
 	}
-	if next != noDue {
-		e.set(next)
+	e.wakeBy(next)
+}
+
+// begin reports whether something is due; if not, it sets the timer again.
+func (e *expirer) begin() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.wakeMS = noDue
+	if e.stopped {
+		return false
 	}
+	if e.d.nowMS() < e.dueMS.Load() {
+		e.setLocked()
+		return false
+	}
+	e.dueMS.Store(noDue)
+	return true
 }
 
 func (e *expirer) stop() {

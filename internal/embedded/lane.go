@@ -29,6 +29,8 @@ import (
 //     pending, else the table's. The overlay holds the users changed by
 //     decisions not yet committed, and for each the latest of them.
 //   - One batch is in flight, the next is being filled meanwhile (group commit).
+//     Whoever lets go of the lane leaves no open batch unless one is in flight:
+//     its landing is what brings an owner back.
 //     So when a commit fails, all that was built on it is still in our hands and
 //     is dropped before the journal has seen any of it.
 //   - A decision is told after the commit of all before it: an answer that rests
@@ -131,7 +133,6 @@ func (l *lane) work() (more bool) {
 		budget -= l.decideQueued(budget)
 		budget -= l.decideDue(budget)
 		l.ship()
-		l.land()
 		if l.queue == nil && !l.ready() {
 			l.publishDue()
 			return false
