@@ -96,6 +96,21 @@ func TestMalformedBodies(t *testing.T) {
 	}
 }
 
+// The texts of body errors go to clients: the same in every build (protobuf's
+// own are not, on purpose), plain ASCII.
+func TestBodyErrorTexts(t *testing.T) {
+	for body, want := range map[string]string{
+		"\x08\x01\x00\x01":         "malformed body: no field tag 2 bytes before the end",
+		"\x12\x05ab":               "malformed body: field 2 of wire type 2 does not end well",
+		"\x80\x80\x80\x80\x10\x00": "malformed body: field number 536870912 is over 536870911",
+		"\x12\x01\xff":             "malformed body: field 2 is not UTF-8",
+	} {
+		if err := new(Login).Unmarshal([]byte(body)); err == nil || err.Error() != want {
+			t.Errorf("%x: %q, want %q", body, err, want)
+		}
+	}
+}
+
 func decoders() []interface{ Unmarshal([]byte) error } {
 	return []interface{ Unmarshal([]byte) error }{new(Login), new(LoginOK), new(LoginRefused), new(ForcedOffline), new(Redirect)}
 }

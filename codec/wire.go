@@ -30,10 +30,10 @@ func eachField(body []byte, fn func(field) error) error {
 	for len(body) > 0 {
 		num, wire, n := protowire.ConsumeTag(body)
 		if n < 0 {
-			return fmt.Errorf("%w: %w", errBody, protowire.ParseError(n))
+			return fmt.Errorf("%w: no field tag %d bytes before the end", errBody, len(body))
 		}
 		if num > protowire.MaxValidNumber {
-			return fmt.Errorf("%w: field number %d", errBody, num)
+			return fmt.Errorf("%w: field number %d is over %d", errBody, num, protowire.MaxValidNumber)
 		}
 		f := field{num: num, wire: wire}
 		body = body[n:]
@@ -46,7 +46,7 @@ func eachField(body []byte, fn func(field) error) error {
 			n = protowire.ConsumeFieldValue(num, wire, body)
 		}
 		if n < 0 {
-			return fmt.Errorf("%w: field %d: %w", errBody, num, protowire.ParseError(n))
+			return fmt.Errorf("%w: field %d of wire type %d does not end well", errBody, num, wire)
 		}
 		if err := fn(f); err != nil {
 			return err
