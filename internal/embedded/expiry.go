@@ -165,6 +165,7 @@ func (l *lane) decideDue(max int) (n int) {
 		l.pending.Add(1)
 		l.decide(newDecision(kindExpire, k, expiration{}, now))
 	}
+	l.publishDue()
 	return n
 }
 

@@ -134,11 +134,9 @@ func (l *lane) work() (more bool) {
 		budget -= l.decideDue(budget)
 		l.ship()
 		if l.queue == nil && !l.ready() {
-			l.publishDue()
 			return false
 		}
 	}
-	l.publishDue()
 	return true
 }
 
@@ -228,6 +226,7 @@ func (l *lane) land() {
 	} else {
 		l.commit(b)
 	}
+	l.publishDue() // before anybody is told: the timer may be asked from then on
 	l.tell(b)
 	b.recycle(l.d.opts.Sink == nil || b.err != nil)
 }
