@@ -252,19 +252,35 @@ func dialTCP(t *testing.T, addr string) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-// exchangeRaw sends raw bytes and returns the answer, which must come although the
-// server closes while more input is on its way.
+// exchangeRaw sends raw bytes and returns the answer. If the server closes, it
+// must take in the rest of the input and then end the connection without a reset.
 func exchangeRaw(t *testing.T, addr, raw string) restAnswer {
 	t.Helper()
 	c := dialTCP(t, addr)
 	defer c.Close()
-	go func() { _, _ = io.WriteString(c, raw) }() // may end early: the server has heard enough
-	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	sent := make(chan error, 1)
+	go func() {
+		_, err := io.WriteString(c, raw)
+		sent <- err
+	}()
+	br := bufio.NewReader(c)
+	res, err := http.ReadResponse(br, nil)
 	if err != nil {
 		t.Fatalf("no answer to %.60q: %v", raw, err)
 	}
 	a := restAnswer{raw: readAll(t, res), status: res.StatusCode, header: res.Header}
 	checkEnvelope(t, &a)
+	if err := <-sent; err != nil {
+		t.Errorf("%.60q: could not be sent: %v", raw, err)
+	}
+	if res.Close {
+		if err := c.CloseWrite(); err != nil {
+			t.Errorf("%.60q: %v", raw, err)
+		}
+		if _, err := br.ReadByte(); err != io.EOF {
+			t.Errorf("%.60q: after the answer: %v", raw, err)
+		}
+	}
 	return a
 }
 
@@ -286,7 +302,7 @@ func TestBadHTTP(t *testing.T) {
 		"one byte below the limit": {post(maxBody - 1), 60012, ""},
 		"at the limit":             {post(maxBody), 60012, ""},
 		"one byte above":           {post(maxBody + 1), 60002, "4096"},
-		"far above":                {post(6 << 20), 60002, "4096"},
+		"far above":                {post(1 << 20), 60002, "4096"},
 		"chunked above":            {"POST / HTTP/1.1\r\nHost: r\r\nTransfer-Encoding: chunked\r\n\r\n2000\r\n" + strings.Repeat("x", 0x2000) + "\r\n0\r\n\r\n", 60002, "4096"},
 		"broken chunk":             {"POST / HTTP/1.1\r\nHost: r\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 60002, ""},
 		"no HTTP":                  {"hello\r\n\r\n", 60002, ""},

@@ -125,6 +125,19 @@ func TestQueryCustomStatus(t *testing.T) {
 	}
 }
 
+// TestQueryAsksForDetail only when something of it is wanted.
+func TestQueryAsksForDetail(t *testing.T) {
+	r := newRESTRig(t, nil)
+	for flags, want := range map[string]bool{
+		``: false, `,"IsReturnInstid":1`: false, `,"IsNeedDetail":1`: true, `,"IsReturnCustomStatus":1`: true,
+	} {
+		r.post(queryCommand, queryBody(t, []string{"u"}, flags))
+		if r.dir.set(func(m *meddler) {}); r.dir.full != want {
+			t.Errorf("%s: asked for detail %v", flags, r.dir.full)
+		}
+	}
+}
+
 // TestQueryOrder: results and errors keep the order of the request, duplicates
 // are answered as often as asked, and what is no UserID is unknown.
 func TestQueryOrder(t *testing.T) {

@@ -71,7 +71,7 @@ func newRESTRig(t testing.TB, change func(o *Options, a *directory.App)) *restRi
 		ln: newListener(r.mem, "api", r.server.opts.MaxConns, r.server.opts.MaxConnsPerIP, r.metrics),
 	}}
 	r.server.serving.Go(func() { r.server.serve(r.server.https[0]) })
-	r.client = &http.Client{Transport: &http.Transport{
+	r.client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{
 		DialContext: func(context.Context, string, string) (net.Conn, error) { return r.mem.Dial() },
 	}}
 	t.Cleanup(r.close)
@@ -323,6 +323,7 @@ type meddler struct {
 	held []func() // each ends one op
 	code int      // ops end with it
 	user int      // per-user results of queries and accounts are it
+	full bool     // whether the last query asked for detail
 	wait chan struct{}
 }
 
@@ -370,6 +371,7 @@ func (m *meddler) Query(op *directory.QueryOp) {
 	}
 	m.mu.Lock()
 	code := m.user
+	m.full = op.Detail
 	m.mu.Unlock()
 	if code == 0 {
 		m.Directory.Query(op)
