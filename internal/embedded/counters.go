@@ -100,7 +100,7 @@ func (c *counters) told(dc *decision) {
 	}
 	c.decisions[dc.kind][result].Inc()
 	if dc.kind == kindExpire && dc.changed && !dc.doomed {
-		c.pushExpired.AddInt64(int64(dc.to - dc.from))
+		c.pushExpired.Add(dc.to - dc.from)
 	}
 }
 
