@@ -139,14 +139,32 @@ func (s spec) afterLoss() string {
 	return statusOffline
 }
 
-// population names the users: number to UserID, device, platform, UserSig.
+// population names the users: index in the run to UserID, device, platform, UserSig.
 type population struct {
 	o    *Options
 	sigs []string // of the first users; the rest is signed when asked for
 }
 
+// userID of a user is the same in every run in which a platform has as many
+// users before it, and no other platform's: what an earlier run left behind
+// (mobile users stay PushOnline for days) never meets a login from elsewhere.
 func (p *population) userID(n int) string {
-	return fmt.Sprintf("%s%010d", p.o.UserPrefix, n)
+	return fmt.Sprintf("%s%010d", p.o.UserPrefix, p.number(n))
+}
+
+// number counts the users of each platform for itself and interleaves the platforms.
+func (p *population) number(n int) int {
+	list, own := p.o.Platforms, p.platform(n)
+	place, total := 0, 0
+	for i, q := range list {
+		if q == own {
+			total++
+			if i < n%len(list) {
+				place++
+			}
+		}
+	}
+	return (n/len(list)*total+place)*len(codec.Platforms()) + int(own-1)
 }
 
 func (p *population) platform(n int) codec.Platform {
@@ -155,13 +173,14 @@ func (p *population) platform(n int) codec.Platform {
 
 // login fills m for user n. Versions and models are a few hundred distinct ones, as in life.
 func (p *population) login(n int, m *codec.Login) {
+	id := p.number(n)
 	*m = codec.Login{
 		SDKAppID:    p.o.App,
 		UserID:      []byte(p.userID(n)),
 		UserSig:     []byte(p.sig(n)),
 		Platform:    p.platform(n),
-		DeviceID:    fmt.Appendf(nil, "%08x-0000-4000-8000-%012x", n, n),
-		SDKVersion:  fmt.Appendf(nil, "8.%d.%d", n%7, n%31),
-		DeviceModel: fmt.Appendf(nil, "Model %c-%d", 'A'+n%26, n%199),
+		DeviceID:    fmt.Appendf(nil, "%08x-0000-4000-8000-%012x", uint32(id)*2654435761, id),
+		SDKVersion:  fmt.Appendf(nil, "8.%d.%d", id%7, id%31),
+		DeviceModel: fmt.Appendf(nil, "Model %c-%d", 'A'+id%26, id%199),
 	}
 }

@@ -82,6 +82,9 @@ func Churn(ctx context.Context, o ChurnOptions) (*Result, error) {
 	}
 	r := &churnRun{o: o, faults: newFaults(), ready: make(chan int, o.Users), left: make(chan int, o.Users), ctx: ctx}
 	r.checked.When = "after each logout"
+	if err := checkFiles(o.MaxLinks); err != nil {
+		return nil, err
+	}
 	pop, err := newPopulation(&r.o.Options, o.Users)
 	if err != nil {
 		return nil, err

@@ -85,7 +85,10 @@ func Connect(ctx context.Context, o ConnectOptions) (*Result, error) {
 
 func newConnectRun(o ConnectOptions) (*connectRun, error) {
 	r := &connectRun{o: o, faults: newFaults(), filled: make(chan struct{}), alive: make([]atomic.Bool, o.Conns)}
-	var err error
+	err := checkFiles(o.Conns)
+	if err != nil {
+		return nil, err
+	}
 	if r.pop, err = newPopulation(&r.o.Options, o.Conns); err != nil {
 		return nil, err
 	}

@@ -64,6 +64,7 @@ func newRest(o *Options, conns int) (*rest, error) {
 	return &rest{
 		client: &fasthttp.HostClient{
 			Addr: net.JoinHostPort(u.Hostname(), port), IsTLS: u.Scheme == "https", MaxConns: conns,
+			Dial:               func(addr string) (net.Conn, error) { return net.DialTimeout("tcp", addr, o.AnswerTimeout) },
 			MaxConnWaitTimeout: o.AnswerTimeout, MaxIdleConnDuration: time.Minute,
 			ReadBufferSize: 16 << 10, NoDefaultUserAgentHeader: true, DisablePathNormalizing: true,
 			// A query may be repeated: a connection that the server closed while idle is no fault of its.

@@ -78,14 +78,11 @@ type link struct {
 	crossing bool          // linkLeaving: a heartbeat's answer may come before LogoutOK
 }
 
-// newSwarm returns a swarm with room for n links at once.
+// newSwarm returns a swarm with room for n links at once, for which checkFiles has seen to files.
 func newSwarm(o *Options, pop *population, f *faults, n int) (*swarm, error) {
 	a, err := netip.ParseAddrPort(o.Target)
 	if err != nil {
 		return nil, fmt.Errorf("target %q: %w", o.Target, err)
-	}
-	if err := checkFiles(n); err != nil {
-		return nil, err
 	}
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {

@@ -103,8 +103,8 @@ func connect(args []string, help io.Writer) (run, string, error) {
 	if err := c.parse(f, args); err != nil {
 		return nil, "", err
 	}
-	if o.Conns < 1 || o.Hold < 0 {
-		return nil, "", fmt.Errorf("--conns must be at least 1 and --hold not negative, got %d and %v", o.Conns, o.Hold)
+	if o.Conns < 1 || o.Hold < 0 || o.Rate <= 0 {
+		return nil, "", fmt.Errorf("--conns must be at least 1, --rate positive and --hold not negative, got %d, %v and %v", o.Conns, o.Rate, o.Hold)
 	}
 	o.Options, o.Hold = c.o, max(o.Hold, 1) // 0 would be the library's default
 	return func(ctx context.Context, progress func(string)) (*bench.Result, error) {
@@ -124,8 +124,8 @@ func churn(args []string, help io.Writer) (run, string, error) {
 	if err := c.parse(f, args); err != nil {
 		return nil, "", err
 	}
-	if o.Users < 1 || o.Stay < 0 || o.Duration <= 0 {
-		return nil, "", fmt.Errorf("--users must be at least 1, --duration positive and --stay not negative, got %d, %v and %v", o.Users, o.Duration, o.Stay)
+	if o.Users < 1 || o.Stay < 0 || o.Duration <= 0 || o.Rate <= 0 {
+		return nil, "", fmt.Errorf("--users must be at least 1, --rate and --duration positive and --stay not negative, got %d, %v, %v and %v", o.Users, o.Rate, o.Duration, o.Stay)
 	}
 	o.Options, o.Stay = c.o, max(o.Stay, 1) // 0 would be the library's default
 	return func(ctx context.Context, progress func(string)) (*bench.Result, error) {
