@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -99,10 +100,11 @@ func (l *Loop) open(c Conn) (*Session, []byte) {
 	return s, nil
 }
 
+// refusal is a frame of its own memory: the scratch may be used again before it is sent.
 func (l *Loop) refusal(code codec.Code) []byte {
 	fx := l.effects()
 	fx.refused(code, "")
-	return fx.out
+	return bytes.Clone(fx.out)
 }
 
 // Data takes what has arrived: p is all that is unread, what an earlier call left

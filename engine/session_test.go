@@ -520,6 +520,17 @@ func TestMaxLinks(t *testing.T) {
 	}
 }
 
+// What waits in the queue while a connection is refused does not spoil the refusal.
+func TestRefusalWithWork(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.MaxLinks = 1 })
+	k := r.open()
+	k.login("alice", codec.Android, "d1")
+	r.core.ForcedOffline([]directory.Notice{{Link: k.s.ID(), Cause: directory.CauseREST}})
+	_, refusal := r.loop.Open(&fakeConn{}, r.core.Now())
+	k.wantForced(codec.CodeKickedREST)
+	(&link{rig: r, conn: &fakeConn{out: refusal}}).wantRefused(codec.CodeServerFull)
+}
+
 // What a link costs besides gnet's own: this, 8 bytes in the wheel and the names.
 func TestSessionSize(t *testing.T) {
 	if size := unsafe.Sizeof(Session{}); size > 96 {
