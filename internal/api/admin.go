@@ -102,7 +102,11 @@ func (s *Server) serveReady(ctx *fasthttp.RequestCtx) {
 
 func (s *Server) serveMetrics(ctx *fasthttp.RequestCtx) {
 	var b bytes.Buffer
-	s.opts.Metrics.Write(&b)
+	if err := s.opts.Metrics.Write(&b); err != nil {
+		s.log.Error("metrics", "error", err)
+		writeText(ctx, fasthttp.StatusInternalServerError, "cannot write metrics")
+		return
+	}
 	ctx.SetContentType("text/plain; version=0.0.4; charset=utf-8")
 	ctx.SetBody(b.Bytes())
 }

@@ -46,7 +46,7 @@ var homes = map[string][]string{
 	"github.com/panjf2000/gnet/v2":       {"engine"},
 	"github.com/valyala/fasthttp":        {"internal/api", "internal/webhook", "bench"},
 	"github.com/cespare/xxhash/v2":       {"shard", "internal/embedded"},
-	"github.com/VictoriaMetrics/metrics": {"internal/metrics"},
+	"github.com/prometheus": {"internal/metrics"},
 }
 
 // source is one Go file of the module.
