@@ -58,6 +58,7 @@ func (r *reactor) start(ctx context.Context, a netip.AddrPort) error {
 	go func() {
 		r.stopped <- gnet.Run(r, network(a)+"://"+a.String(),
 			gnet.WithReusePort(true),
+			gnet.WithReuseAddr(true), // links that we closed linger in TIME_WAIT: a restart must not wait for them
 			gnet.WithNumEventLoop(len(r.core.loops)),
 			gnet.WithTicker(true),
 			gnet.WithReadBufferCap(readBufferCap),

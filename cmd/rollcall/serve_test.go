@@ -50,6 +50,25 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// TestRestart: the links that a stop closed do not keep the next server from the port.
+func TestRestart(t *testing.T) {
+	s := running(t, startServer)
+	addr := s.addr["native"]
+	l := login(t, addr, "alice", codec.Android)
+	if err := s.terminate(); err != nil {
+		t.Fatalf("on SIGTERM the server ended with %v", err)
+	}
+	l.conn.Close()
+	again, err := startServer(devArgsAt(t.TempDir(), map[string]string{"native": addr})...)
+	if err != nil {
+		t.Fatalf("the second start: %v", err)
+	}
+	login(t, addr, "alice", codec.Android).heartbeat(t)
+	if err := again.terminate(); err != nil {
+		t.Errorf("on SIGTERM the second server ended with %v", err)
+	}
+}
+
 // TestLostLink: an RST of a phone is PushOnline, of a desktop Offline.
 func TestLostLink(t *testing.T) {
 	s := running(t, startServer)
