@@ -64,16 +64,17 @@ type client struct {
 	reach  reach
 	net    *Network
 	conns  *connSet
+	trim   func() // makes room before a dial
 	host   *fasthttp.HostClient
 }
 
 // newClient returns a client for url with up to maxConns connections.
-func newClient(url string, r reach, n *Network, conns *connSet, maxConns int) (*client, error) {
+func newClient(url string, r reach, n *Network, conns *connSet, maxConns int, trim func()) (*client, error) {
 	t, err := r.checkURL(url)
 	if err != nil {
 		return nil, err
 	}
-	c := &client{url: url, target: t, reach: r, net: n, conns: conns}
+	c := &client{url: url, target: t, reach: r, net: n, conns: conns, trim: trim}
 	c.host = &fasthttp.HostClient{
 		Addr:                      t.addr,
 		IsTLS:                     t.tls,
@@ -105,6 +106,7 @@ func retryStale(_ *fasthttp.Request, _ int, err error) (resetTimeout, retry bool
 func (c *client) dial(_ string, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
+	c.trim()
 	addrs, err := c.resolve(ctx)
 	if err != nil {
 		return nil, err

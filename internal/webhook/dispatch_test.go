@@ -570,3 +570,50 @@ func TestOutboxFound(t *testing.T) {
 		}
 	})
 }
+
+// TestConnectionBound: the idle connections of many endpoints do not pile up.
+func TestConnectionBound(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		const inFlight, nApps = 5, 40
+		r := newRig(t, func(o *Options) { o.MaxInFlight = inFlight })
+		most := 0
+		for i := range nApps {
+			r.net.handle(fmt.Sprintf("h%d.example", i), fmt.Sprintf("192.0.2.%d:80", i+1), ok)
+			r.apps.put(uint32(i+1), fmt.Sprintf("http://h%d.example/", i), nil)
+			r.d.Transitions(logins(uint32(i+1), 3))
+			synctest.Wait()
+			most = max(most, r.d.Stats().Connections)
+		}
+		if n := r.count(resultDelivered); n != 3*nApps || most > 2*inFlight || most < inFlight {
+			t.Errorf("%d delivered over up to %d connections at once, want %d over at most %d", n, most, 3*nApps, 2*inFlight)
+		}
+		r.stop()
+	})
+}
+
+// BenchmarkTransitions is what a decision pays for its event: rendering, the
+// outbox, waking a worker. The receiver hangs, so the outbox is full.
+func BenchmarkTransitions(b *testing.B) {
+	for _, url := range []string{"", "http://127.0.0.1:9/"} {
+		b.Run(fmt.Sprintf("url=%q", url), func(b *testing.B) {
+			set := newApps()
+			set.put(1, url, nil)
+			refuse := func(context.Context, netip.AddrPort) (net.Conn, error) { return nil, errors.New("refused") }
+			d, err := New(Options{App: set.get, Network: Network{Dial: refuse}, AllowLoopback: true})
+			if err != nil {
+				b.Fatal(err)
+			}
+			ts := make([]presence.Transition, 1)
+			users := logins(1, 1000)
+			b.ReportAllocs()
+			for i := uint64(1); b.Loop(); i++ {
+				ts[0] = users[i%1000]
+				ts[0].EventSeq = i
+				d.Transitions(ts)
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			cancel()
+			d.Close(ctx)
+		})
+	}
+}

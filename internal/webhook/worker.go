@@ -116,22 +116,23 @@ func (d *Dispatcher) clientFor(ep *endpoint, url string) *client {
 	if ep.url == url {
 		return ep.client
 	}
-	c, err := newClient(url, d.reach(), &d.o.Network, &d.conns, d.o.MaxPerEndpoint)
+	c, err := newClient(url, d.reach(), &d.o.Network, &d.conns, d.o.MaxPerEndpoint, d.trimIdle)
 	if err != nil {
 		// The error quotes the URL, and its query may hold a secret.
 		d.o.Logger.Warn("webhook URL cannot be used", "app", ep.app, "refused", errors.Is(err, ErrAddressRefused))
 	}
-	d.trimIdleLocked()
 	ep.client, ep.url = c, url
 	return c
 }
 
-// trimIdleLocked keeps the idle connections of many endpoints from piling up:
-// twice the attempts in flight is plenty.
-func (d *Dispatcher) trimIdleLocked() {
+// trimIdle keeps the idle connections of many endpoints from piling up: it is
+// called before each dial, and twice the attempts in flight is plenty.
+func (d *Dispatcher) trimIdle() {
 	if d.conns.len() < 2*d.o.MaxInFlight {
 		return
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for _, ep := range d.endpoints {
 		if ep.client != nil {
 			ep.client.host.CloseIdleConnections()
