@@ -55,10 +55,15 @@ func TestRestart(t *testing.T) {
 	s := running(t, startServer)
 	addr := s.addr["native"]
 	l := login(t, addr, "alice", codec.Android)
-	if err := s.terminate(); err != nil {
+	ended := make(chan error, 1)
+	go func() { ended <- s.terminate() }()
+	for err := error(nil); err == nil; {
+		_, err = l.next()
+	}
+	l.conn.Close() // after the server's FIN: its end of the link is the one that lingers
+	if err := <-ended; err != nil {
 		t.Fatalf("on SIGTERM the server ended with %v", err)
 	}
-	l.conn.Close()
 	again, err := startServer(devArgsAt(t.TempDir(), map[string]string{"native": addr})...)
 	if err != nil {
 		t.Fatalf("the second start: %v", err)
