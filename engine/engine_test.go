@@ -398,6 +398,62 @@ func TestLostLinks(t *testing.T) {
 	}
 }
 
+// A link that falls silent ends in real time too.
+func TestSilenceOnSocket(t *testing.T) {
+	s := startServer(t, func(o *Options) {
+		app := o.Directory.(*safeDirectory).apps[testApp]
+		app.Timeouts.Mobile = directory.ClassTimeouts{HeartbeatMS: 100, SilenceMS: 300}
+	})
+	c := s.dial(t)
+	c.login("alice")
+	c.send(heartbeat)
+	c.want(codec.TypeHeartbeatOK)
+	c.wantEOF()
+	eventually(t, "alice leaves", func() bool { return s.dir.leftBy("alice") == presence.LeaveTimeOut })
+}
+
+// What Unread answers: bytes count, a FIN does not.
+func TestUnread(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close() //nolint:errcheck
+	c := dialAddr(t, ln.Addr().String())
+	srv, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer srv.Close() //nolint:errcheck
+	raw, err := srv.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	is := func() (yes bool) {
+		if err := raw.Control(func(fd uintptr) { yes = unread(int(fd)) }); err != nil {
+			t.Fatal(err)
+		}
+		return yes
+	}
+	if is() {
+		t.Fatal("unread bytes at the start")
+	}
+	c.send([]byte{1})
+	eventually(t, "the byte is seen", is)
+	if err := c.conn.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.ReadFull(srv, make([]byte, 1)); n != 1 || err != nil {
+		t.Fatal(err)
+	}
+	if n, err := srv.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Fatal(n, err)
+	}
+	if is() {
+		t.Fatal("a FIN counts as bytes")
+	}
+}
+
 // A client that sends and does not read is closed when too much waits for it.
 func TestSlowReaderOnSocket(t *testing.T) {
 	s := startServer(t, func(o *Options) { o.OutboundCap = 4096 })

@@ -45,7 +45,7 @@ type Loop struct {
 
 func newLoop(c *Core, index uint8, rng *rand.Rand) *Loop {
 	l := &Loop{core: c, rng: rng, drainAt: -1, wheel: wheel.New(wheel.Options{})}
-	l.slab = slab{loop: index, base: rng.Uint32() | 1}
+	l.slab = slab{loop: index, base: rng.Uint32() | 1, max: maxSlotsPerLoop}
 	l.now = c.Now()
 	l.wheel.Start(l.now.MonoMS)
 	return l

@@ -204,8 +204,11 @@ func (d *driver) Close(c Conn) { _ = d.el.Close(c.(gnet.Conn)) }
 func (d *driver) CloseWrite(c Conn) { _ = unix.Shutdown(c.(gnet.Conn).Fd(), unix.SHUT_WR) }
 
 // Unread implements Driver.
-func (d *driver) Unread(c Conn) bool {
-	n, err := unix.IoctlGetInt(c.(gnet.Conn).Fd(), unix.TIOCINQ)
+func (d *driver) Unread(c Conn) bool { return unread(c.(gnet.Conn).Fd()) }
+
+// unread reports whether the kernel has bytes for us; a FIN is none.
+func unread(fd int) bool {
+	n, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
 	return err == nil && n > 0
 }
 
