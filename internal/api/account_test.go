@@ -78,6 +78,9 @@ func TestCutoffUnknown(t *testing.T) {
 		r.post(kickCommand, `{}`).want(t, 70169)
 		r.post(queryCommand, `{}`).want(t, 91000)
 	}
+	if t.Failed() {
+		t.FailNow()
+	}
 	slow.held = make(chan *directory.UserOp, 1)
 	answers := make(chan restAnswer, 1)
 	go func() { answers <- r.post(kickCommand, `{}`) }()
