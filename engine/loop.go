@@ -2,9 +2,11 @@ package engine
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -224,7 +226,7 @@ func (l *Loop) Closed(s *Session, c Conn, err error, now Instant) {
 
 func (l *Loop) lost(s *Session, err error) {
 	if s.state != stateDraining {
-		l.core.m.closes[lostBy(err)].Inc()
+		l.ends(s, lostBy(err), 0)
 	}
 	if r := s.lost(); r != 0 && err != nil {
 		l.leave(s, r)
@@ -422,7 +424,7 @@ func (l *Loop) apply(s *Session, fx *effects) {
 		l.leave(s, leave)
 	}
 	if end == endDrain {
-		l.core.m.closes[why].Inc()
+		l.ends(s, why, fx.code)
 	}
 	if leave == presence.LeaveLogout && s.state == stateLeaving {
 		l.arm(s, l.core.o.LeaveTimeout)
@@ -456,10 +458,19 @@ func (l *Loop) write(s *Session, id presence.LinkID, p []byte) bool {
 	return true
 }
 
+// ends counts the end of a link, once for each, when it is decided.
+func (l *Loop) ends(s *Session, why closeReason, code codec.Code) {
+	l.core.m.closes[why].Inc()
+	if log := l.core.o.Logger; log.Enabled(context.Background(), slog.LevelDebug) {
+		log.Debug("link ends", "link", fmt.Sprintf("%x", uint64(s.id)), "reason", closeReasonNames[why], "code", uint32(code),
+			"app", s.app, "user", s.userID(), "client", s.conn.RemoteAddr())
+	}
+}
+
 // close ends the link at once.
 func (l *Loop) close(s *Session, why closeReason) {
 	if s.state != stateDraining {
-		l.core.m.closes[why].Inc()
+		l.ends(s, why, 0)
 	}
 	c := s.conn
 	l.free(s)

@@ -47,6 +47,10 @@ const tickInterval = 100 * time.Millisecond
 // readBufferCap is the most that a loop reads from one link at once.
 const readBufferCap = 64 << 10
 
+// sendBufferCap bounds what the kernel takes for a client that does not read; by
+// itself it would take megabytes. Our frames are small.
+const sendBufferCap = 64 << 10
+
 func newReactor(c *Core) *reactor {
 	r := &reactor{core: c, booted: make(chan struct{}), stopped: make(chan error, 1)}
 	r.drivers.Store(new([]*driver))
@@ -62,6 +66,7 @@ func (r *reactor) start(ctx context.Context, a netip.AddrPort) error {
 			gnet.WithNumEventLoop(len(r.core.loops)),
 			gnet.WithTicker(true),
 			gnet.WithReadBufferCap(readBufferCap),
+			gnet.WithSocketSendBuffer(sendBufferCap),
 			gnet.WithLogger(logger{r, r.core.o.Logger}))
 	}()
 	select {

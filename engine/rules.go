@@ -30,6 +30,7 @@ type effects struct {
 	leave presence.LeaveReason // 0 = none
 	end   end
 	why   closeReason // with end
+	code  codec.Code  // what the client was told with it, for the log
 }
 
 // frame takes one frame of the client.
@@ -245,6 +246,7 @@ func (s *Session) silentAt() int64 { return s.seenMS + int64(s.silenceMS) }
 
 // refused appends a LoginRefused; an empty text is the code's own.
 func (fx *effects) refused(code codec.Code, text string) {
+	fx.code = code
 	m := codec.LoginRefused{Code: code, Text: text}
 	m.Text, m.MayReconnect = codeTerms(code, text)
 	if m.MayReconnect {
@@ -255,6 +257,7 @@ func (fx *effects) refused(code codec.Code, text string) {
 
 // forced appends m with what the code's row and the time add to it.
 func (fx *effects) forced(m *codec.ForcedOffline) {
+	fx.code = m.Code
 	m.Text, m.MayReconnect = codeTerms(m.Code, m.Text)
 	if m.MayReconnect {
 		m.RetryAfterMS = fx.retryMS

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -529,6 +531,31 @@ func TestRefusalWithWork(t *testing.T) {
 	_, refusal := r.loop.Open(&fakeConn{}, r.core.Now())
 	k.wantForced(codec.CodeKickedREST)
 	(&link{rig: r, conn: &fakeConn{out: refusal}}).wantRefused(codec.CodeServerFull)
+}
+
+// The debug log says why each link ended, and nothing that is secret.
+func TestLogOfEnds(t *testing.T) {
+	var b bytes.Buffer
+	r := newRig(t, func(o *Options) {
+		o.Logger = slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
+	m := activeLogin("alice", codec.Android, "d1")
+	k := r.open()
+	k.send(loginFrame(m)...)
+	k.fin()
+	m.Platform = 0
+	k = r.open()
+	k.send(loginFrame(m)...)
+	k.fin()
+	log := b.String()
+	for _, want := range []string{"reason=fin code=0 app=1400000000 user=alice", "reason=login_refused code=4008", "client=192.0.2.1:4711"} {
+		if !strings.Contains(log, want) {
+			t.Errorf("the log lacks %q:\n%s", want, log)
+		}
+	}
+	if n := strings.Count(log, "\n"); n != 2 || strings.Contains(log, string(m.UserSig)) {
+		t.Errorf("%d lines for two links:\n%s", n, log)
+	}
 }
 
 // What a link costs besides gnet's own: this, 8 bytes in the wheel and the names.
