@@ -30,6 +30,9 @@ tools:
 test: tools ## all tests with the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
 
+test-client: ## an unmodified public client of the cloud's REST API against ours (a module of its own; wants port 443 of a loopback address)
+	cd internal/api/clienttest && $(GO) test -count=1 ./...
+
 lint: ## gofmt, vet, staticcheck, tidy, govulncheck where its database can be reached
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change: $$out"; exit 1; }
 	$(GO) vet ./...
