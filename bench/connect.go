@@ -44,6 +44,7 @@ type connectRun struct {
 	meter  *meter
 	swarm  *swarm
 	filled chan struct{} // closed when every login has ended well or badly
+	over   chan struct{} // closed when the swarm has ended
 	stop   atomic.Bool   // asks the swarm to end
 	alive  []atomic.Bool // by user: has a live link as far as the client knows
 
@@ -72,19 +73,22 @@ func Connect(ctx context.Context, o ConnectOptions) (*Result, error) {
 	}
 	defer r.check.rest.close()
 	res := &Result{Scenario: "connect", Started: time.Now()}
-	ended := make(chan error, 1)
-	go func() { ended <- r.swarm.run() }()
+	var broken error
+	go func() {
+		defer close(r.over)
+		broken = r.swarm.run()
+	}()
 	r.ramp(ctx)
 	r.hold(ctx, res)
 	r.stop.Store(true)
-	err = <-ended
+	<-r.over
 	r.death(ctx, res)
 	r.fill(ctx, res)
-	return res, err
+	return res, broken
 }
 
 func newConnectRun(o ConnectOptions) (*connectRun, error) {
-	r := &connectRun{o: o, faults: newFaults(), filled: make(chan struct{}), alive: make([]atomic.Bool, o.Conns)}
+	r := &connectRun{o: o, faults: newFaults(), filled: make(chan struct{}), over: make(chan struct{}), alive: make([]atomic.Bool, o.Conns)}
 	err := checkFiles(o.Conns)
 	if err != nil {
 		return nil, err
@@ -154,6 +158,9 @@ func (r *connectRun) ramp(ctx context.Context) {
 	for turn := 0; ; turn++ {
 		select {
 		case <-ctx.Done():
+			r.interrupted = true
+			return
+		case <-r.over: // it broke
 			r.interrupted = true
 			return
 		case <-r.filled:

@@ -82,6 +82,7 @@ func newClient(url string, r reach, n *Network, conns *connSet, maxConns int, tr
 		DialTimeout:               c.dial,
 		MaxConns:                  maxConns,
 		MaxIdleConnDuration:       idleConn,
+		ConnPoolStrategy:          fasthttp.LIFO, // what is not needed any more falls idle
 		MaxConnDuration:           connAge,
 		ReadBufferSize:            maxResponseHeader,
 		NoDefaultUserAgentHeader:  true,

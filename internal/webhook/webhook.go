@@ -41,7 +41,7 @@ type Options struct {
 	MaxBytes       int64 // of the default outbox, default 64 MiB
 	MaxDeadLetters int   // of the default outbox, default 10,000
 
-	MaxInFlight    int // attempts at once, default 256
+	MaxInFlight    int // attempts at once, default 256; fewer than 3 times as many connections
 	MaxPerEndpoint int // attempts at once to one app's receiver, default 32
 
 	AllowPrivate  bool // receivers on private and link-local addresses

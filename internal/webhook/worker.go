@@ -125,8 +125,9 @@ func (d *Dispatcher) clientFor(ep *endpoint, url string) *client {
 	return c
 }
 
-// trimIdle keeps the idle connections of many endpoints from piling up: it is
-// called before each dial, and twice the attempts in flight is plenty.
+// trimIdle keeps the idle connections of many endpoints from piling up. It is
+// called before each dial; as no more than MaxInFlight dials are under way at
+// once, there are never 3 x MaxInFlight connections.
 func (d *Dispatcher) trimIdle() {
 	if d.conns.len() < 2*d.o.MaxInFlight {
 		return
