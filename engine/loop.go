@@ -3,7 +3,6 @@ package engine
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -152,7 +151,7 @@ func (s *Session) reads() bool {
 }
 
 // frame takes the first frame of p and returns the bytes that are done with, 0
-// if the frame is not complete.
+// if it must see more.
 func (l *Loop) frame(s *Session, p []byte, fx *effects) int {
 	if s.skip > 0 {
 		n := min(int(s.skip), len(p))
@@ -164,28 +163,45 @@ func (l *Loop) frame(s *Session, p []byte, fx *effects) int {
 		limit = codec.MaxFrame
 	}
 	f, n, err := codec.Next(p, limit)
-	if err != nil {
+	switch {
+	case err != nil:
 		l.malformed(s, err, fx)
 		return len(p)
-	}
-	if n == 0 {
-		return l.skipAhead(s, p)
-	}
-	l.count(s, f)
-	s.frame(f, l.core.o.MaxPipelined, fx)
-	if fx.login != nil {
-		l.login(s, fx.login, fx)
-		fx.login = nil
+	case s.state != stateNew:
+		return l.laterFrame(s, p, fx)
+	case n > 0:
+		l.tally.frames++
+		l.firstFrame(s, f, fx)
 	}
 	return n
 }
 
-func (l *Loop) count(s *Session, f codec.Frame) {
+func (l *Loop) firstFrame(s *Session, f codec.Frame, fx *effects) {
+	if s.firstFrame(f.Type, fx) {
+		l.login(s, f.Body, fx)
+	}
+}
+
+// laterFrame takes a frame behind the first: its header is enough, so that a link
+// that is logged in never holds more than that.
+func (l *Loop) laterFrame(s *Session, p []byte, fx *effects) int {
+	if len(p) < codec.HeaderSize {
+		return 0
+	}
+	h := headerOf(p)
+	l.count(h)
+	s.laterFrame(h, l.core.o.MaxPipelined, fx)
+	n := min(codec.HeaderSize+h.body, len(p))
+	s.skip = uint32(codec.HeaderSize + h.body - n)
+	return n
+}
+
+func (l *Loop) count(h header) {
 	l.tally.frames++
 	switch {
-	case f.Type == codec.TypeHeartbeat:
+	case h.typ == codec.TypeHeartbeat:
 		l.tally.heartbeats++
-	case s.state != stateNew && skippable(f):
+	case h.skippable():
 		l.tally.skipped++
 	}
 }
@@ -197,21 +213,6 @@ func (l *Loop) malformed(s *Session, err error, fx *effects) {
 		code = fe.Code
 	}
 	s.fault(code, err.Error(), fx)
-}
-
-// skipAhead discards the beginning of a frame that will be skipped when it is
-// complete, so that a link that is logged in never holds more than a header.
-func (l *Loop) skipAhead(s *Session, p []byte) int {
-	if s.state == stateNew || len(p) < codec.HeaderSize {
-		return 0
-	}
-	f := codec.Frame{Type: codec.Type(p[0]), Flags: p[1] & 0xf}
-	if known(f.Type) || !f.Optional() {
-		return 0
-	}
-	l.tally.skipped++
-	s.skip = uint32(codec.HeaderSize + int(binary.BigEndian.Uint16(p[2:])) - len(p))
-	return len(p)
 }
 
 // Closed tells of a connection that is gone: FIN, RST, any socket error. A nil

@@ -272,6 +272,9 @@ func TestProtocolFaults(t *testing.T) {
 		{"a server's frame", "online", header(codec.TypeHeartbeatOK, 0, 0), codec.CodeUnexpectedFrame, closeProtocol},
 		{"heartbeat with a body", "online", append(header(codec.TypeHeartbeat, codec.FlagOptional, 1), 0), codec.CodeMalformedBody, closeProtocol},
 		{"logout with a body", "online", append(header(codec.TypeLogout, 0, 1), 0), codec.CodeMalformedBody, closeProtocol},
+		{"heartbeat with a body to come", "online", header(codec.TypeHeartbeat, 0, codec.MaxBody), codec.CodeMalformedBody, closeProtocol},
+		{"unknown with a body to come", "deciding", header(40, 0, 1000), codec.CodeUnexpectedFrame, closeProtocol},
+		{"unknown with a body to come", "online", header(40, 0, codec.MaxBody), codec.CodeUnexpectedFrame, closeProtocol},
 		{"version 0", "online", []byte{2, 0}, codec.CodeBadVersion, closeProtocol},
 	} {
 		t.Run(c.state+" "+c.name, func(t *testing.T) {
