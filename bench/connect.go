@@ -190,7 +190,11 @@ func (r *connectRun) hold(ctx context.Context, res *Result) {
 		if !pause(ctx, min(time.Second, r.o.Hold-time.Since(begin))) {
 			break
 		}
-		c := r.check.once(ctx, during.When, slice(r.living(), i), r.check.online)
+		living := r.living()
+		if len(living) == 0 {
+			break // nothing is left to hold
+		}
+		c := r.check.once(ctx, during.When, slice(living, i), r.check.online)
 		during.Users += c.Users
 		during.Right += c.Right
 		r.o.Progress(fmt.Sprintf("holding %d links, %v left, %d errors", r.swarm.online.Load(),
