@@ -30,6 +30,7 @@ func TestOptions(t *testing.T) {
 		{Options{Directory: dir, Loops: -1}, "Loops is -1"},
 		{Options{Directory: dir, Loops: 257}, "Loops is 257"},
 		{Options{Directory: dir, Loops: 256, FileReserve: 1024}, ""},
+		{Options{Directory: dir, Loops: 256}, ""},
 		{Options{Directory: dir, MaxLinks: -1}, "MaxLinks is -1"},
 		{Options{Directory: dir, Loops: 1, FileReserve: 100, MaxLinks: files - 100}, ""},
 		{Options{Directory: dir, Loops: 1, FileReserve: 100, MaxLinks: files - 99}, fmt.Sprintf("MaxLinks is %d, want 1 to %d", files-99, files-100)},
