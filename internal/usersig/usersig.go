@@ -78,7 +78,7 @@ type scratch struct {
 	inflater inflater
 	document document // aliases doc
 	packed   [maxPacked]byte
-	doc      [MaxInflated + 1]byte // one byte more than allowed, to see what is too long
+	doc      [MaxInflated]byte
 	text     [sha256.BlockSize + maxText]byte
 	mac      [base64Size]byte
 }
