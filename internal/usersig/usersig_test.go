@@ -494,3 +494,21 @@ func officialVerify(app uint32, key, user, sig string, now time.Time, buf []byte
 	}
 	return official.VerifyUserSigWithBuf(uint64(app), key, user, sig, now, buf)
 }
+
+// TestUserbufFits: buffers as long as MaxSize's comment says fit, in both forms.
+func TestUserbufFits(t *testing.T) {
+	c := &Check{AppID: math.MaxUint32, UserID: strings.Repeat("u", 32), Secrets: []string{"k"}, NowS: vectorTime}
+	for _, n := range []int{1, 200, 900} {
+		sig, err := Sign("k", c.AppID, c.UserID, vectorTime, 86400*365, random(n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := Verify([]byte(sig), c); r.Code != OK {
+			t.Errorf("%d bytes: %+v", n, r)
+		}
+		if r := Verify([]byte(packed(t, string(unpacked(t, []byte(sig))), zlib.NoCompression)), c); r.Code != OK {
+			t.Errorf("%d bytes, stored: %+v", n, r)
+		}
+		t.Logf("a buffer of %d bytes makes a UserSig of %d", n, len(sig))
+	}
+}
