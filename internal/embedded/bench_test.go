@@ -3,6 +3,7 @@ package embedded
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/presence"
@@ -106,4 +107,28 @@ func BenchmarkQuery500(b *testing.B) {
 			}
 		})
 	}
+}
+
+// 20,000 users whose retention ends in the same moment: time per user.
+func BenchmarkMassExpiry(b *testing.B) {
+	const users = 20_000
+	d, names := benchBed(b, users, Options{Sink: discard{}})
+	var spent time.Duration
+	n := 0
+	for b.Loop() {
+		for _, user := range names {
+			in := benchLogin(d, user)
+			d.Login(in)
+			out := d.leaveOp(in, directory.LeaveTimeOut)
+			out.Done = nil
+			d.Leave(out)
+		}
+		begin := time.Now()
+		d.clock.Advance(8 * 24 * time.Hour)
+		d.await("all are gone", func() bool { return d.tallied(instancesPushOnline) == 0 })
+		spent += time.Since(begin)
+		n += users
+	}
+	b.ReportMetric(float64(spent.Nanoseconds())/float64(n), "ns/user")
+	b.ReportMetric(float64(n)/spent.Seconds(), "users/s")
 }
