@@ -220,7 +220,7 @@ func TestConsoleFaults(t *testing.T) {
 		{"allowed network with host bits", "PATCH", appPath(""), `{"AllowedIPs":["10.0.0.1/8"]}`, 422, "Invalid", "10.0.0.0/8"},
 		{"101 allowed IPs", "PATCH", appPath(""), `{"AllowedIPs":` + many + `}`, 422, "Invalid", "got 101"},
 		{"webhook refused", "PUT", appPath("/webhook"), `{"URL":"http://h"}`, 422, "Invalid", "must be https here"},
-		{"webhook URL no URL", "PUT", appPath("/webhook"), `{"URL":"https://"}`, 422, "Invalid", "https://"},
+		{"webhook URL no URL", "PUT", appPath("/webhook"), `{"URL":"https://"}`, 422, "Invalid", "https with a host"},
 		{"webhook URL long", "PUT", appPath("/webhook"), `{"URL":"https://` + strings.Repeat("h", 1017) + `"}`, 422, "Invalid", "1025 bytes"},
 		{"webhook token long", "PUT", appPath("/webhook"), `{"Token":"` + strings.Repeat("t", 257) + `"}`, 422, "Invalid", "257 bytes"},
 		{"webhook token with a space", "PUT", appPath("/webhook"), `{"Token":"a b"}`, 422, "Invalid", "without spaces"},

@@ -186,10 +186,10 @@ func (w *Webhook) validate() error {
 	}
 	u, err := url.Parse(w.URL)
 	if err != nil {
-		return fmt.Errorf("webhook URL %q: %w", w.URL, err)
+		return errors.New("webhook URL cannot be parsed") // err quotes it, and it may hold a secret
 	}
 	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return fmt.Errorf("webhook URL %q must be http or https with a host", w.URL)
+		return fmt.Errorf("webhook URL must be http or https with a host, got host %q", u.Hostname())
 	}
 	return nil
 }

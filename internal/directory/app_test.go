@@ -46,13 +46,30 @@ func TestValidate(t *testing.T) {
 		"webhook URL":          {func(a *App) { a.Webhook.URL = "https://example.com/hook?x=1" }, ""},
 		"webhook URL, scheme":  {func(a *App) { a.Webhook.URL = "ftp://example.com/" }, "must be http or https with a host"},
 		"webhook URL, no host": {func(a *App) { a.Webhook.URL = "http:///hook" }, "must be http or https with a host"},
-		"webhook URL, odd":     {func(a *App) { a.Webhook.URL = "http://[::1" }, "webhook URL"},
+		"webhook URL, odd":     {func(a *App) { a.Webhook.URL = "http://[::1" }, "webhook URL cannot be parsed"},
 	} {
 		a := NewApp(1)
 		c.change(a)
 		err := a.Validate()
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+// TestWebhookURLErrorsTellNoSecret: a path, query or password may be a secret.
+func TestWebhookURLErrorsTellNoSecret(t *testing.T) {
+	for url, want := range map[string]string{
+		"ftp://hook.example/s3cret?key=s3cret": `webhook URL must be http or https with a host, got host "hook.example"`,
+		"ftp://s3cret:s3cret@hook.example/":    `webhook URL must be http or https with a host, got host "hook.example"`,
+		"https:///?key=s3cret":                 `webhook URL must be http or https with a host, got host ""`,
+		"http://hook.example:s3cret/":          "webhook URL cannot be parsed",
+		"http://hook.example/?key=s3cret\x7f":  "webhook URL cannot be parsed",
+	} {
+		a := NewApp(1)
+		a.Webhook.URL = url
+		if err := a.Validate(); err == nil || err.Error() != want {
+			t.Errorf("URL %q: %v, want %s", url, err, want)
 		}
 	}
 }
