@@ -98,8 +98,8 @@ func TestNumberOfApps(t *testing.T) {
 }
 
 func TestSecretBounds(t *testing.T) {
-	for n, ok := range map[int]bool{minKey - 1: false, minKey: true, minKey + 1: true, maxKey - 1: true, maxKey: true, maxKey + 1: false} {
-		if err := checkSecret("key", strings.Repeat("k", n), minKey, maxKey); (err == nil) != ok {
+	for n, ok := range map[int]bool{minToken - 1: false, minToken: true, minToken + 1: true, maxToken - 1: true, maxToken: true, maxToken + 1: false} {
+		if err := checkSecret("token", strings.Repeat("k", n), minToken, maxToken); (err == nil) != ok {
 			t.Errorf("%d bytes: %v", n, err)
 		}
 	}
