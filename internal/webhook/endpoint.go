@@ -179,7 +179,7 @@ func (d *Dispatcher) followURLLocked(ep *endpoint) {
 		return
 	}
 	if ep.client != nil {
-		ep.client.host.CloseIdleConnections()
+		d.retired = append(d.retired, ep.client)
 	}
 	ep.client, ep.url = nil, ""
 	ep.open, ep.fails, ep.holds, ep.heldMS = false, 0, 0, 0
@@ -187,21 +187,21 @@ func (d *Dispatcher) followURLLocked(ep *endpoint) {
 	d.o.Outbox.Hurry(ep.app)
 }
 
-// succeedLocked notes a good answer: one more attempt at once may be made.
-func (d *Dispatcher) succeedLocked(ep *endpoint) {
-	if ep.open {
-		d.o.Logger.Info("webhook receiver answers again", "app", ep.app)
-	}
+// succeedLocked notes a good answer: one more attempt at once may be made. It
+// reports whether that closed the circuit.
+func (d *Dispatcher) succeedLocked(ep *endpoint) (closed bool) {
+	closed = ep.open
 	ep.open, ep.fails, ep.holds, ep.heldMS = false, 0, 0, 0
 	ep.window = min(ep.window+1, d.o.MaxPerEndpoint)
+	return closed
 }
 
-// failLocked notes a bad answer. Only the first attempt at an event says
+// failLocked notes a bad answer and reports whether it opened the circuit. Only the first attempt at an event says
 // something new of the endpoint: a single event that the receiver chokes on
 // must not hold up the others. With the circuit open, a failure after the hold
 // is a probe's, or as good as one; one before it comes from an attempt that
 // began earlier.
-func (d *Dispatcher) failLocked(ep *endpoint, r result, attempts int) {
+func (d *Dispatcher) failLocked(ep *endpoint, r result, attempts int) (opened bool) {
 	nowMS := d.nowMS()
 	held := nowMS < ep.heldMS
 	ep.window = max(1, ep.window/2)
@@ -210,21 +210,20 @@ func (d *Dispatcher) failLocked(ep *endpoint, r result, attempts int) {
 		ep.heldMS = max(ep.heldMS, nowMS+wait.Milliseconds())
 	}
 	if !r.outcome.endpointDown() {
-		return
+		return false
 	}
 	if attempts == 0 {
 		ep.fails++
 	}
 	down := ep.fails >= openAfter || r.outcome == outcomeGone
-	if ep.open && !held || !ep.open && down {
+	opened = !ep.open && down
+	if ep.open && !held || opened {
 		d.openLocked(ep, nowMS, r)
 	}
+	return opened
 }
 
 func (d *Dispatcher) openLocked(ep *endpoint, nowMS int64, r result) {
-	if !ep.open {
-		d.o.Logger.Warn("webhook receiver fails; holding back", "app", ep.app, "outcome", string(r.outcome), "status", r.status)
-	}
 	wait := d.o.HoldMax
 	if r.outcome != outcomeGone {
 		wait = d.jitterLocked(d.o.HoldBase, d.o.HoldMax, ep.holds)

@@ -127,12 +127,14 @@ type Dispatcher struct {
 	meters meters
 	conns  connSet // has its own lock
 
-	// Guarded by mu, which is never held during I/O.
+	// Guarded by mu. Event loops take it in Transitions, so nobody holds it
+	// while logging, opening or closing a connection.
 	mu         sync.Mutex
 	endpoints  map[uint32]*endpoint
 	workers    int           // running, of all endpoints
 	probes     int           // of them, on endpoints whose circuit is open
 	starved    []*endpoint   // want a worker when one is free, oldest first
+	retired    []*client     // of former URLs, whose idle connections are to be closed
 	closing    bool          // no new events; workers go on until nothing is runnable
 	aborted    bool          // workers end after their attempt, none starts
 	idle       chan struct{} // closed when closing and no worker is left
