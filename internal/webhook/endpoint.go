@@ -49,16 +49,18 @@ func (ep *endpoint) allowed(nowMS int64) int {
 	return ep.window
 }
 
-// wake says that app may have a runnable lane.
-func (d *Dispatcher) wake(app uint32) {
+// wake says that apps may have runnable lanes.
+func (d *Dispatcher) wake(apps []uint32) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	ep := d.endpoints[app]
-	if ep == nil {
-		ep = &endpoint{app: app, window: min(firstWindow, d.o.MaxPerEndpoint)}
-		d.endpoints[app] = ep
+	for _, app := range apps {
+		ep := d.endpoints[app]
+		if ep == nil {
+			ep = &endpoint{app: app, window: min(firstWindow, d.o.MaxPerEndpoint)}
+			d.endpoints[app] = ep
+		}
+		d.wakeLocked(ep)
 	}
-	d.wakeLocked(ep)
 }
 
 func (d *Dispatcher) wakeLocked(ep *endpoint) {
@@ -124,7 +126,7 @@ func (d *Dispatcher) passOnLocked() {
 
 // closeIdleLocked tells Close when nothing is in flight any more.
 func (d *Dispatcher) closeIdleLocked() {
-	if !d.closing || d.workers > 0 {
+	if !d.closing.Load() || d.workers > 0 {
 		return
 	}
 	for _, ep := range d.endpoints {
@@ -139,7 +141,7 @@ func (d *Dispatcher) closeIdleLocked() {
 // armLocked sees to it that ep is woken at atMS, or in a second if it is held:
 // its settings may have changed by then.
 func (d *Dispatcher) armLocked(ep *endpoint, nowMS, atMS int64) {
-	if d.closing {
+	if d.closing.Load() {
 		return
 	}
 	if nowMS < ep.heldMS {
@@ -164,7 +166,7 @@ func (ep *endpoint) disarm() {
 func (d *Dispatcher) fire(ep *endpoint, atMS int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if ep.timerMS != atMS || d.closing {
+	if ep.timerMS != atMS || d.closing.Load() {
 		return // replaced by another while it was on its way
 	}
 	ep.timer, ep.timerMS = nil, 0

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/rollcall-im/rollcall/internal/presence"
 )
 
 // lockWatch notes what is logged and closed, and what of it with Dispatcher.mu held.
@@ -124,4 +126,61 @@ func TestNoWorkUnderTheLock(t *testing.T) {
 			t.Errorf("under the lock: %q", watch.under)
 		}
 	})
+}
+
+// gateOutbox tells of each Append.
+type gateOutbox struct {
+	Outbox
+	appended chan struct{}
+}
+
+// Append implements Outbox.
+func (o gateOutbox) Append(events []Event, nowMS int64) (Shed, error) {
+	o.appended <- struct{}{}
+	return o.Outbox.Append(events, nowMS)
+}
+
+// TestTransitionsWithoutTheLock: a login of an app without a receiver, or of a
+// Dispatcher that stops, never waits for the Dispatcher's lock; one of an app
+// with a receiver not before its events are in the outbox, whatever their number.
+func TestTransitionsWithoutTheLock(t *testing.T) {
+	box := gateOutbox{newMemory(t, MemoryOptions{}), make(chan struct{}, 1)}
+	r := newRig(t, func(o *Options) { o.Outbox = box })
+	r.apps.put(1, "http://nowhere.example/", nil)
+	r.apps.put(2, "", nil)
+	within := func(what string, done <-chan struct{}) {
+		t.Helper()
+		select {
+		case <-done:
+		case <-time.After(20 * time.Second):
+			r.d.mu.Unlock()
+			t.Fatalf("%s waits for the lock", what)
+		}
+	}
+	run := func(ts []presence.Transition) <-chan struct{} {
+		done := make(chan struct{})
+		go func() { defer close(done); r.d.Transitions(ts) }()
+		return done
+	}
+	r.d.mu.Lock()
+	within("a batch of an app without URL", run(logins(2, 3)))
+	whole := run(logins(1, 3))
+	within("taking the events of an app with URL", box.appended)
+	r.d.mu.Unlock()
+	<-whole
+	r.stop()
+	r.d.mu.Lock()
+	within("a batch after the stop", run(logins(1, 3)))
+	r.d.mu.Unlock()
+}
+
+// TestTransitionsAllocateNothing: what is not told costs no memory.
+func TestTransitionsAllocateNothing(t *testing.T) {
+	r := newRig(t, nil)
+	r.apps.put(1, "", nil)
+	silent := login(3, "u", 0)
+	ts := append(logins(1, 3), login(2, "u", 1), silent)
+	if n := testing.AllocsPerRun(1000, func() { r.d.Transitions(ts) }); n != 0 {
+		t.Errorf("%v allocations for a batch that nobody is told of, want 0", n)
+	}
 }

@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rollcall-im/rollcall/internal/clock"
@@ -127,6 +128,9 @@ type Dispatcher struct {
 	meters meters
 	conns  connSet // has its own lock
 
+	// Atomic.
+	closing atomic.Bool // no new events; workers go on until nothing is runnable
+
 	// Guarded by mu. Event loops take it in Transitions, so nobody holds it
 	// while logging, opening or closing a connection.
 	mu         sync.Mutex
@@ -135,7 +139,6 @@ type Dispatcher struct {
 	probes     int           // of them, on endpoints whose circuit is open
 	starved    []*endpoint   // want a worker when one is free, oldest first
 	retired    []*client     // of former URLs, whose idle connections are to be closed
-	closing    bool          // no new events; workers go on until nothing is runnable
 	aborted    bool          // workers end after their attempt, none starts
 	idle       chan struct{} // closed when closing and no worker is left
 	idleClosed bool
@@ -148,15 +151,17 @@ func New(o Options) (*Dispatcher, error) {
 	}
 	d := &Dispatcher{o: o, meters: newMeters(o.Metrics), endpoints: make(map[uint32]*endpoint), idle: make(chan struct{})}
 	d.registerGauges(o.Metrics)
-	for _, app := range o.Outbox.Apps() {
-		d.wake(app)
-	}
+	d.wake(o.Outbox.Apps())
 	return d, nil
 }
 
 // Transitions takes those transitions that are events (EventSeq != 0) of apps
 // that have a receiver; the rest is dropped. It waits for no receiver. When the
 // outbox is full, events give way as the Outbox says, counted, never silently.
+//
+// It is part of every decision of the node. A batch without an event that is
+// wanted takes no lock and allocates nothing; any other takes the outbox's lock
+// and the Dispatcher's once each, for a moment.
 func (d *Dispatcher) Transitions(ts []presence.Transition) {
 	nowMS := d.nowMS()
 	var events []Event
@@ -176,9 +181,7 @@ func (d *Dispatcher) Transitions(ts []presence.Transition) {
 	}
 	d.meters.count(resultCoalesced, shed.Coalesced)
 	d.meters.count(resultDiverted, shed.Diverted)
-	for _, app := range apps {
-		d.wake(app)
-	}
+	d.wake(apps)
 }
 
 // wanted reports whether t is to be told, and counts it if it is not.
@@ -190,7 +193,7 @@ func (d *Dispatcher) wanted(t *presence.Transition) bool {
 		d.meters.count(resultNoURL, 1)
 		return false
 	}
-	if d.isClosing() {
+	if d.closing.Load() {
 		d.meters.count(resultClosed, 1)
 		return false
 	}
@@ -259,8 +262,7 @@ func (d *Dispatcher) Stats() Stats {
 // that wait for their next attempt stay in the outbox. More calls do the same.
 func (d *Dispatcher) Close(ctx context.Context) error {
 	d.mu.Lock()
-	if !d.closing {
-		d.closing = true
+	if d.closing.CompareAndSwap(false, true) {
 		d.closeIdleLocked()
 	}
 	d.mu.Unlock()
@@ -284,12 +286,6 @@ func (d *Dispatcher) waitIdle(ctx context.Context) error {
 	d.conns.closeAll()
 	<-d.idle // attempts end now: their connections are closed
 	return fmt.Errorf("webhook: attempts were broken off: %w", ctx.Err())
-}
-
-func (d *Dispatcher) isClosing() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.closing
 }
 
 func (d *Dispatcher) reach() reach {
