@@ -115,7 +115,7 @@ func TestEverySettingInEveryLayer(t *testing.T) {
 	other := map[string]string{
 		"dev": "true", "listen-native": "127.0.0.1:1", "listen-api": "127.0.0.1:2", "listen-admin": "127.0.0.1:3", "listen-api-tls": "off", "listen-admin-tls": "off",
 		"tls-cert": "cert.pem", "tls-key": "key.pem", "node": "9", "data-dir": "/x", "max-links": "10", "loops": "3",
-		"login-timeout": "3s", "drain-timeout": "0s", "api-concurrency": "77", "policy-max-native": "4", "policy-max-native-elsewhere": "2",
+		"login-timeout": "3s", "drain-timeout": "0s", "api-concurrency": "77", "api-conns-per-ip": "78", "api-max-body": "1024", "policy-max-native": "4", "policy-max-native-elsewhere": "2",
 		"policy-max-web": "100", "rate-calls": "1.5", "rate-batch-calls": "2.5", "webhook-allow-private": "true", "webhook-allow-loopback": "true",
 		"webhook-outbox-events": "12", "webhook-timeout": "1s", "webhook-give-up": "1h", "log-level": "error", "log-format": "json",
 	}
@@ -276,6 +276,9 @@ func TestDev(t *testing.T) {
 		if name != addr {
 			t.Errorf("address %s, want %s", name, addr)
 		}
+	}
+	if d := Default(); d.APIConnsPerIP != 256 || c.APIConnsPerIP != 0 || d.APIMaxBody != 128<<10 || c.APIMaxBody != 128<<10 {
+		t.Errorf("connections of an address %d, with dev %d; bodies %d, with dev %d", d.APIConnsPerIP, c.APIConnsPerIP, d.APIMaxBody, c.APIMaxBody)
 	}
 	if c.AdminToken != DevToken || c.RateCalls != 0 || c.RateBatch != 0 || !c.WebhookAllowLoopback || c.WebhookAllowPrivate || c.DataDir != "./data" {
 		t.Errorf("profile %+v", c)
