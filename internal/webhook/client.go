@@ -10,7 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
-	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -40,10 +40,11 @@ type Network struct {
 	TLS *tls.Config
 }
 
-func (n *Network) setDefaults() {
+func (n *Network) setDefaults(resolverSockets int) {
 	if n.Resolve == nil {
+		resolver := newResolver(resolverSockets, new(net.Dialer).DialContext)
 		n.Resolve = func(ctx context.Context, host string) ([]netip.Addr, error) {
-			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+			return resolver.LookupNetIP(ctx, "ip", host)
 		}
 	}
 	if n.Dial == nil {
@@ -64,8 +65,11 @@ type client struct {
 	reach  reach
 	net    *Network
 	conns  *connSet
-	trim   func() // makes room before a dial
+	trim   func() // closes idle connections to make room for a dial
 	host   *fasthttp.HostClient
+
+	// Atomic.
+	retired atomic.Bool // the app has another URL now
 }
 
 // newClient returns a client for url with up to maxConns connections.
@@ -107,7 +111,6 @@ func retryStale(_ *fasthttp.Request, _ int, err error) (resetTimeout, retry bool
 func (c *client) dial(_ string, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	c.trim()
 	addrs, err := c.resolve(ctx)
 	if err != nil {
 		return nil, err
@@ -117,11 +120,36 @@ func (c *client) dial(_ string, timeout time.Duration) (net.Conn, error) {
 			continue
 		}
 		var conn net.Conn
-		if conn, err = c.net.Dial(ctx, netip.AddrPortFrom(ip.Unmap(), c.target.port)); err == nil {
-			return c.secure(ctx, c.conns.add(conn))
+		if conn, err = c.connect(ctx, netip.AddrPortFrom(ip.Unmap(), c.target.port)); err == nil {
+			return c.secure(ctx, conn)
 		}
 	}
 	return nil, err
+}
+
+// connect dials within the bound on connections. Room can always be made: no
+// more attempts run than half the bound, so the other half is idle.
+func (c *client) connect(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
+	for !c.conns.reserve() {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		c.trim()
+	}
+	conn, err := c.net.Dial(ctx, addr)
+	if err != nil {
+		c.conns.cancel()
+		return nil, err
+	}
+	return c.conns.add(conn), nil
+}
+
+// closeIfRetired closes idle connections that nobody will use. It follows each
+// attempt, which may have begun before the URL changed.
+func (c *client) closeIfRetired() {
+	if c.retired.Load() {
+		c.host.CloseIdleConnections()
+	}
 }
 
 func (c *client) resolve(ctx context.Context) ([]netip.Addr, error) {
@@ -251,57 +279,4 @@ func classify(err error) outcome {
 		return outcomeClosed
 	}
 	return outcomeConnect
-}
-
-// connSet knows every open connection, so that Close can end them and their number is told.
-type connSet struct {
-	mu     sync.Mutex
-	open   map[*trackedConn]struct{}
-	closed bool
-}
-
-// trackedConn leaves its set when it is closed.
-type trackedConn struct {
-	net.Conn
-	set *connSet
-}
-
-func (s *connSet) add(c net.Conn) net.Conn {
-	t := &trackedConn{Conn: c, set: s}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		c.Close() // the attempt that asked for it fails at its first write
-		return t
-	}
-	if s.open == nil {
-		s.open = make(map[*trackedConn]struct{})
-	}
-	s.open[t] = struct{}{}
-	return t
-}
-
-// Close implements net.Conn.
-func (t *trackedConn) Close() error {
-	t.set.mu.Lock()
-	delete(t.set.open, t)
-	t.set.mu.Unlock()
-	return t.Conn.Close()
-}
-
-func (s *connSet) len() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.open)
-}
-
-// closeAll closes every connection and every later one.
-func (s *connSet) closeAll() {
-	s.mu.Lock()
-	open := s.open
-	s.open, s.closed = nil, true
-	s.mu.Unlock()
-	for t := range open {
-		t.Conn.Close()
-	}
 }

@@ -181,6 +181,7 @@ func (d *Dispatcher) followURLLocked(ep *endpoint) {
 		return
 	}
 	if ep.client != nil {
+		ep.client.retired.Store(true)
 		d.retired = append(d.retired, ep.client)
 	}
 	ep.client, ep.url = nil, ""

@@ -42,7 +42,7 @@ type Options struct {
 	MaxBytes       int64 // of the default outbox, default 64 MiB
 	MaxDeadLetters int   // of the default outbox, default 10,000
 
-	MaxInFlight    int // attempts at once, default 256; fewer than 3 times as many connections
+	MaxInFlight    int // attempts at once, default 256; at most FilesPerAttempt times as many files are open
 	MaxPerEndpoint int // attempts at once to one app's receiver, default 32
 
 	AllowPrivate  bool // receivers on private and link-local addresses
@@ -79,7 +79,6 @@ func (o *Options) validate() error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	o.Network.setDefaults()
 	setDefault(&o.MaxInFlight, 256)
 	setDefault(&o.MaxPerEndpoint, 32)
 	setDefault(&o.RetryBase, time.Second)
@@ -93,6 +92,7 @@ func (o *Options) validate() error {
 	if o.RetryBase < 0 || o.RetryMax < o.RetryBase || o.HoldBase < 0 || o.HoldMax < o.HoldBase {
 		return fmt.Errorf("webhook: waits must not be negative nor above their maximum, got retry %v to %v, hold %v to %v", o.RetryBase, o.RetryMax, o.HoldBase, o.HoldMax)
 	}
+	o.Network.setDefaults(resolverSocketsPerAttempt * o.MaxInFlight)
 	o.setRandom()
 	return o.setOutbox()
 }
@@ -126,7 +126,7 @@ type Dispatcher struct {
 	// Immutable after New.
 	o      Options
 	meters meters
-	conns  connSet // has its own lock
+	conns  *connSet // has its own lock
 
 	// Atomic.
 	closing atomic.Bool // no new events; workers go on until nothing is runnable
@@ -149,7 +149,7 @@ func New(o Options) (*Dispatcher, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	d := &Dispatcher{o: o, meters: newMeters(o.Metrics), endpoints: make(map[uint32]*endpoint), idle: make(chan struct{})}
+	d := &Dispatcher{o: o, meters: newMeters(o.Metrics), conns: newConnSet(connsPerAttempt * o.MaxInFlight), endpoints: make(map[uint32]*endpoint), idle: make(chan struct{})}
 	d.registerGauges(o.Metrics)
 	d.wake(o.Outbox.Apps())
 	return d, nil

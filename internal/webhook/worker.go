@@ -101,6 +101,7 @@ func (d *Dispatcher) attempt(ep *endpoint, e *Event, w *directory.Webhook, now t
 	r := result{outcome: outcomeURL}
 	if c := d.clientFor(ep, w.URL); c != nil {
 		r = c.post(e, w, now)
+		c.closeIfRetired()
 		d.meters.attempt.Update(d.o.Clock.Now().Sub(now).Seconds())
 	}
 	d.meters.attempts[r.outcome].Inc()
@@ -125,7 +126,7 @@ func (d *Dispatcher) useURL(ep *endpoint, url string) (c *client, retired []*cli
 	d.followURLLocked(ep)
 	retired, d.retired = d.retired, nil
 	if ep.url != url {
-		ep.client, err = newClient(url, d.reach(), &d.o.Network, &d.conns, d.o.MaxPerEndpoint, d.trimIdle)
+		ep.client, err = newClient(url, d.reach(), &d.o.Network, d.conns, d.o.MaxPerEndpoint, d.trimIdle)
 		ep.url = url
 	}
 	return ep.client, retired, err
@@ -137,15 +138,9 @@ func closeIdle(clients []*client) {
 	}
 }
 
-// trimIdle keeps the idle connections of many endpoints from piling up. It is
-// called before each dial; as no more than MaxInFlight dials are under way at
-// once, there are never 3 x MaxInFlight connections.
-func (d *Dispatcher) trimIdle() {
-	if d.conns.len() < 2*d.o.MaxInFlight {
-		return
-	}
-	closeIdle(d.clients())
-}
+// trimIdle closes the idle connections of all endpoints, so that many endpoints
+// do not pile them up. A dial that finds no room calls it.
+func (d *Dispatcher) trimIdle() { closeIdle(d.clients()) }
 
 // clients returns those of all URLs in use and of the former ones that may have
 // idle connections.
