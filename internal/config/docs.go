@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// Usage returns the help text of `rollcall serve`.
-func Usage() string {
+// Usage returns the help text of the command that takes the settings.
+func Usage(command string) string {
 	var b strings.Builder
-	b.WriteString("usage: rollcall serve [--name value ...]\n\nEach setting can also be given as environment variable ROLLCALL_NAME or in the file of --config.\n\n")
+	fmt.Fprintf(&b, "usage: rollcall %s [--name value ...]\n\nEach setting can also be given as environment variable ROLLCALL_NAME or in the file of --config;\nflags count before the environment, and that before the file.\n\n", command)
 	for i := range settings {
 		s := &settings[i]
 		fmt.Fprintf(&b, "  --%s %s", s.name, s.kind)

@@ -57,7 +57,7 @@ func TestTableIsSound(t *testing.T) {
 		if s.doc == "" || !strings.HasSuffix(s.doc, ".") || strings.Contains(s.doc, "|") {
 			t.Errorf("%s: doc %q is no sentence of a table", s.name, s.doc)
 		}
-		if !strings.Contains(Usage(), "--"+s.name+" ") {
+		if !strings.Contains(Usage("serve"), "--"+s.name+" ") {
 			t.Errorf("Usage does not tell of %s", s.name)
 		}
 		c := &Config{}
