@@ -99,7 +99,7 @@ func TestOptions(t *testing.T) {
 	app := newApps().get
 	for _, o := range []Options{
 		{}, {App: app, MaxInFlight: -1}, {App: app, MaxPerEndpoint: -1}, {App: app, RetryBase: -1}, {App: app, HoldBase: 2, HoldMax: 1},
-		{App: app, MaxEvents: -1},
+		{App: app, MaxEvents: -1}, {App: app, CloseTimeout: -1}, {App: app, CloseGrace: -1},
 	} {
 		if d, err := New(o); err == nil {
 			t.Errorf("New(%+v) = %v, want an error", o, d)

@@ -60,6 +60,7 @@ func (n *Network) setDefaults(resolverSockets int) {
 
 // client sends attempts to one URL.
 type client struct {
+	life   context.Context // of the Dispatcher: fasthttp gives a dial none
 	url    string
 	target *target
 	reach  reach
@@ -73,12 +74,12 @@ type client struct {
 }
 
 // newClient returns a client for url with up to maxConns connections.
-func newClient(url string, r reach, n *Network, conns *connSet, maxConns int, trim func()) (*client, error) {
+func newClient(life context.Context, url string, r reach, n *Network, conns *connSet, maxConns int, trim func()) (*client, error) {
 	t, err := r.checkURL(url)
 	if err != nil {
 		return nil, err
 	}
-	c := &client{url: url, target: t, reach: r, net: n, conns: conns, trim: trim}
+	c := &client{life: life, url: url, target: t, reach: r, net: n, conns: conns, trim: trim}
 	c.host = &fasthttp.HostClient{
 		Addr:                      t.addr,
 		IsTLS:                     t.tls,
@@ -109,7 +110,7 @@ func retryStale(_ *fasthttp.Request, _ int, err error) (resetTimeout, retry bool
 // dial connects to the first address of the host that answers. Each address is
 // checked after it was resolved and dialled as it is: a name cannot change in between.
 func (c *client) dial(_ string, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(c.life, timeout)
 	defer cancel()
 	addrs, err := c.resolve(ctx)
 	if err != nil {

@@ -73,7 +73,7 @@ func (d *Dispatcher) wakeLocked(ep *endpoint) {
 func (d *Dispatcher) spawnLocked(ep *endpoint) {
 	nowMS := d.nowMS()
 	switch allowed := ep.allowed(nowMS); {
-	case d.aborted:
+	case d.stopped:
 	case allowed == 0:
 		d.armLocked(ep, nowMS, ep.heldMS)
 	case ep.workers >= allowed:
@@ -133,7 +133,7 @@ func (d *Dispatcher) closeIdleLocked() {
 		ep.disarm()
 	}
 	if !d.idleClosed {
-		d.idleClosed, d.aborted = true, true // no worker starts any more
+		d.idleClosed, d.stopped = true, true // no worker starts any more
 		close(d.idle)
 	}
 }

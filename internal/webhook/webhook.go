@@ -59,6 +59,11 @@ type Options struct {
 	// MaxRetryAfter bounds what a receiver may ask for. Default 10 min.
 	MaxRetryAfter time.Duration
 
+	// CloseTimeout is how long Close goes on making attempts, unless its context
+	// ends first; CloseGrace how long after that the attempts in flight may take.
+	// Defaults 5 s and 2 s.
+	CloseTimeout, CloseGrace time.Duration
+
 	// Epoch goes into every webhook-id. A durable outbox keeps one for good;
 	// default: random, so that a node without a store reuses no id.
 	Epoch uint64
@@ -86,11 +91,16 @@ func (o *Options) validate() error {
 	setDefault(&o.HoldBase, 2*time.Second)
 	setDefault(&o.HoldMax, 30*time.Second)
 	setDefault(&o.MaxRetryAfter, 10*time.Minute)
+	setDefault(&o.CloseTimeout, 5*time.Second)
+	setDefault(&o.CloseGrace, 2*time.Second)
 	if o.MaxInFlight < 1 || o.MaxPerEndpoint < 1 {
 		return fmt.Errorf("webhook: attempts in flight must be at least 1, got %d in all and %d per endpoint", o.MaxInFlight, o.MaxPerEndpoint)
 	}
 	if o.RetryBase < 0 || o.RetryMax < o.RetryBase || o.HoldBase < 0 || o.HoldMax < o.HoldBase {
 		return fmt.Errorf("webhook: waits must not be negative nor above their maximum, got retry %v to %v, hold %v to %v", o.RetryBase, o.RetryMax, o.HoldBase, o.HoldMax)
+	}
+	if o.CloseTimeout < 0 || o.CloseGrace < 0 {
+		return fmt.Errorf("webhook: the time to close must not be negative, got %v and %v", o.CloseTimeout, o.CloseGrace)
 	}
 	o.Network.setDefaults(resolverSocketsPerAttempt * o.MaxInFlight)
 	o.setRandom()
@@ -127,6 +137,9 @@ type Dispatcher struct {
 	o      Options
 	meters meters
 	conns  *connSet // has its own lock
+	// life ends when Close breaks off the attempts in flight.
+	life    context.Context
+	endLife context.CancelFunc
 
 	// Atomic.
 	closing atomic.Bool // no new events; workers go on until nothing is runnable
@@ -139,7 +152,7 @@ type Dispatcher struct {
 	probes     int           // of them, on endpoints whose circuit is open
 	starved    []*endpoint   // want a worker when one is free, oldest first
 	retired    []*client     // of former URLs, whose idle connections are to be closed
-	aborted    bool          // workers end after their attempt, none starts
+	stopped    bool          // workers end after their attempt, none starts
 	idle       chan struct{} // closed when closing and no worker is left
 	idleClosed bool
 }
@@ -150,6 +163,7 @@ func New(o Options) (*Dispatcher, error) {
 		return nil, err
 	}
 	d := &Dispatcher{o: o, meters: newMeters(o.Metrics), conns: newConnSet(connsPerAttempt * o.MaxInFlight), endpoints: make(map[uint32]*endpoint), idle: make(chan struct{})}
+	d.life, d.endLife = context.WithCancel(context.Background())
 	d.registerGauges(o.Metrics)
 	d.wake(o.Outbox.Apps())
 	return d, nil
@@ -257,35 +271,58 @@ func (d *Dispatcher) Stats() Stats {
 	return s
 }
 
-// Close takes no more events, delivers what is runnable, and returns when
-// nothing is in flight, or with ctx's error after breaking off what is. Events
-// that wait for their next attempt stay in the outbox. More calls do the same.
+// Close takes no more events and delivers those that are runnable until there
+// is none, ctx ends, or CloseTimeout is over. The attempts then in flight have
+// CloseGrace to end before they are broken off, which is held against nobody:
+// so Close returns within CloseGrace after ctx has ended. What is left stays in
+// the outbox, is counted and logged; that is no error. More calls wait for the
+// first. Call it after what calls Transitions has stopped.
 func (d *Dispatcher) Close(ctx context.Context) error {
-	d.mu.Lock()
-	if d.closing.CompareAndSwap(false, true) {
-		d.closeIdleLocked()
+	first := d.beginClose()
+	if !d.waitIdle(ctx, d.o.CloseTimeout) {
+		d.stopClaims()
+		if !d.waitIdle(context.WithoutCancel(ctx), d.o.CloseGrace) {
+			d.endLife()
+			d.conns.closeAll()
+			<-d.idle // attempts end now: their dials and connections do
+		}
 	}
-	d.mu.Unlock()
-	err := d.waitIdle(ctx)
+	d.endLife()
 	d.conns.closeAll()
-	if left := d.o.Outbox.Stats().Events; left > 0 {
+	if left := d.o.Outbox.Stats().Events; left > 0 && first {
+		d.meters.count(resultLeft, left)
 		d.o.Logger.Warn("webhook events were not delivered before the stop", "events", left)
 	}
-	return err
+	return nil
 }
 
-func (d *Dispatcher) waitIdle(ctx context.Context) error {
+func (d *Dispatcher) beginClose() (first bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	first = d.closing.CompareAndSwap(false, true)
+	if first {
+		d.closeIdleLocked()
+	}
+	return first
+}
+
+func (d *Dispatcher) stopClaims() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stopped = true
+}
+
+// waitIdle waits until no worker is left; it reports false if ctx ends or limit
+// is over before that. Like time-outs of attempts, limit is of the machine's clock.
+func (d *Dispatcher) waitIdle(ctx context.Context, limit time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	select {
 	case <-d.idle:
-		return nil
+		return true
 	case <-ctx.Done():
+		return false
 	}
-	d.mu.Lock()
-	d.aborted = true
-	d.mu.Unlock()
-	d.conns.closeAll()
-	<-d.idle // attempts end now: their connections are closed
-	return fmt.Errorf("webhook: attempts were broken off: %w", ctx.Err())
 }
 
 func (d *Dispatcher) reach() reach {

@@ -46,7 +46,7 @@ func (d *Dispatcher) goOn(ep *endpoint, probe, first bool) (signal uint64, ok bo
 	defer d.mu.Unlock()
 	nowMS := d.nowMS()
 	switch {
-	case d.aborted, ep.workers > ep.allowed(nowMS):
+	case d.stopped, ep.workers > ep.allowed(nowMS):
 		// Too many, or held back: spawnLocked sees to a timer.
 	case probe != ep.open:
 		// The circuit has changed: spawnLocked starts one of the other kind.
@@ -102,6 +102,9 @@ func (d *Dispatcher) attempt(ep *endpoint, e *Event, w *directory.Webhook, now t
 	if c := d.clientFor(ep, w.URL); c != nil {
 		r = c.post(e, w, now)
 		c.closeIfRetired()
+		if r.outcome != outcomeOK && d.life.Err() != nil {
+			r = result{outcome: outcomeStopped}
+		}
 		d.meters.attempt.Update(d.o.Clock.Now().Sub(now).Seconds())
 	}
 	d.meters.attempts[r.outcome].Inc()
@@ -126,7 +129,7 @@ func (d *Dispatcher) useURL(ep *endpoint, url string) (c *client, retired []*cli
 	d.followURLLocked(ep)
 	retired, d.retired = d.retired, nil
 	if ep.url != url {
-		ep.client, err = newClient(url, d.reach(), &d.o.Network, d.conns, d.o.MaxPerEndpoint, d.trimIdle)
+		ep.client, err = newClient(d.life, url, d.reach(), &d.o.Network, d.conns, d.o.MaxPerEndpoint, d.trimIdle)
 		ep.url = url
 	}
 	return ep.client, retired, err
@@ -164,6 +167,10 @@ func (d *Dispatcher) settle(ep *endpoint, e *Event, w *directory.Webhook, r resu
 		d.meters.count(resultDelivered, 1)
 		d.meters.delivery.Update(float64(d.nowMS()-e.QueuedMS) / 1000)
 		d.succeed(ep)
+		return
+	}
+	if r.outcome == outcomeStopped {
+		d.o.Outbox.Nack(e, d.nowMS()) // it says nothing of the receiver
 		return
 	}
 	d.o.Logger.Debug("webhook attempt failed", "app", ep.app, "id", e.ID(), "attempt", e.Attempts+1, "outcome", string(r.outcome), "status", r.status)
