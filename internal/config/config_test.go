@@ -197,11 +197,11 @@ func TestFaults(t *testing.T) {
 		{"file", "", "", "log-level: info\nnode: x", false, []string{"rollcall.yaml:2: node", `"x"`, "1 to 65535"}},
 		{"no such file", "--config missing.yaml", "", "", false, []string{"missing.yaml"}},
 		{"unknown key", "", "", "node: 1\nlisten_api: :1", false, []string{`rollcall.yaml:2: unknown setting "listen_api"`}},
-		{"key twice", "", "", "node: 1\nloops: 1\nnode: 2", false, []string{"line 3", `"node" already defined at line 1`}},
+		{"key twice", "", "", "node: 1\nloops: 1\nnode: 2", false, []string{`rollcall.yaml:3: "node" is already given at line 1`}},
 		{"config in the file", "", "", "config: other.yaml", false, []string{"rollcall.yaml:1: config cannot be set"}},
 		{"list for a value", "", "", "node: [1]", false, []string{"rollcall.yaml:1: node: want a single value"}},
 		{"null for a value", "", "", "node:", false, []string{"rollcall.yaml:1: node: want a single value"}},
-		{"not a mapping", "", "", "- node", false, []string{"line 1"}},
+		{"not a mapping", "", "", "- node", false, []string{"rollcall.yaml:1: want settings"}},
 		{"no YAML", "", "", "node: 1\n\tx: 2", false, []string{"rollcall.yaml", "line 2"}},
 		{"two documents", "", "", "node: 1\n---\nnode: 2", false, []string{"more than one YAML document"}},
 		{"file too large", "", "", "#" + strings.Repeat("x", maxFile), false, []string{"1048577 bytes", "at most 1048576"}},
@@ -339,6 +339,21 @@ func TestTLSTwins(t *testing.T) {
 func TestPortZeroCollidesWithNothing(t *testing.T) {
 	if _, err := load("--listen-native :0 --listen-api :0 --listen-admin :0", "", ""); err != nil {
 		t.Error(err)
+	}
+}
+
+// What looks like a setting and is none is told of, by name only; what clients read is not.
+func TestUnknownVariables(t *testing.T) {
+	c, err := Load(Inputs{
+		Args:    []string{"--dev"},
+		Environ: []string{"ROLLCALL_LISTN_API=hunter2", "ROLLCALL_LISTEN_API=", "ROLLCALL_APP_KEY=k", "ROLLCALL_ADMIN_TOKEN=t", "HOME=/", "ROLLCALL_A"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"environment variable ROLLCALL_A is no setting and is ignored", "environment variable ROLLCALL_LISTN_API is no setting and is ignored"}
+	if !reflect.DeepEqual(c.Warnings, want) {
+		t.Errorf("warnings %q, want %q", c.Warnings, want)
 	}
 }
 
