@@ -194,7 +194,7 @@ func New(o Options) (*Server, error) {
 }
 
 const (
-	readBufferSize  = 16384 // the longest request line with headers; a UserSig has up to 2 KiB
+	readBufferSize  = 16384 // the longest request line with headers; a UserSig has up to 8 KiB
 	writeBufferSize = 16384 // an answer about 100 users leaves in one write
 )
 
