@@ -128,14 +128,10 @@ func (c *client) dial(_ string, timeout time.Duration) (net.Conn, error) {
 	return nil, err
 }
 
-// connect dials within the bound on connections. Room can always be made: no
-// more attempts run than half the bound, so the other half is idle.
+// connect dials within the bound on connections.
 func (c *client) connect(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
-	for !c.conns.reserve() {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		c.trim()
+	if err := c.makeRoom(ctx); err != nil {
+		return nil, err
 	}
 	conn, err := c.net.Dial(ctx, addr)
 	if err != nil {
@@ -143,6 +139,24 @@ func (c *client) connect(ctx context.Context, addr netip.AddrPort) (net.Conn, er
 		return nil, err
 	}
 	return c.conns.add(conn), nil
+}
+
+// makeRoom takes a place for a connection. There is always one to be had, but
+// for the moment in which a connection changes hands: no more attempts run than
+// half the bound, so the other half is idle.
+func (c *client) makeRoom(ctx context.Context) error {
+	for !c.conns.reserve() {
+		c.trim()
+		if c.conns.reserve() {
+			return nil
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // closeIfRetired closes idle connections that nobody will use. It follows each
