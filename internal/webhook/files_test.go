@@ -84,6 +84,33 @@ func TestFilesPerAttempt(t *testing.T) {
 	}
 }
 
+// TestFormerURLKeepsNoConnection: a connection to a URL that its app has given up
+// meanwhile is closed with the attempt, not kept idle.
+func TestFormerURLKeepsNoConnection(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		r.net.handle("old.example", "192.0.2.1:80", func(w http.ResponseWriter, req *http.Request) {
+			time.Sleep(time.Second)
+			ok(w, req)
+		})
+		r.net.handle("new.example", "192.0.2.2:80", ok)
+		r.apps.put(1, "http://old.example/", nil)
+		r.d.Transitions(logins(1, 1))
+		synctest.Wait()
+		r.apps.put(1, "http://new.example/", nil)
+		r.d.Transitions(logins(1, 2)[1:])
+		synctest.Wait()
+		if n := r.d.Stats().Connections; n != 2 {
+			t.Fatalf("%d connections with one attempt at each URL, want 2", n)
+		}
+		time.Sleep(1100 * time.Millisecond)
+		if s := r.d.Stats(); s.Connections != 1 || s.Outbox.Events != 0 {
+			t.Errorf("state %+v once the old attempt has ended, want the new URL's connection only", s)
+		}
+		r.stop()
+	})
+}
+
 // TestResolverBound: look-ups that nobody answers take no more sockets than
 // allowed, and none once nobody waits for them.
 func TestResolverBound(t *testing.T) {
