@@ -99,12 +99,16 @@ func plainAdmin(c *config.Config) []string {
 		"set it to 127.0.0.1:7781 and use listen-admin-tls from elsewhere", c.ListenAdmin)}
 }
 
-// startError says which setting's address is taken; the parts of the node know addresses only.
+// partNames are what the errors of the node's parts say that the command line has said, or says otherwise.
+var partNames = strings.NewReplacer(": engine: ", ": ", ": api: ", ": ", "MaxLinks is", "max-links is")
+
+// startError says why the server cannot start in the words of the settings: which one's address
+// is taken, for instance. The parts of the node know addresses only.
 func startError(c *config.Config, err error) error {
 	var op *net.OpError
 	var call *os.SyscallError
 	if !errors.As(err, &op) || op.Op != "listen" || !errors.As(err, &call) || op.Addr == nil {
-		return err
+		return errors.New(partNames.Replace(err.Error()))
 	}
 	setting := "a listener"
 	for _, v := range c.Values() {

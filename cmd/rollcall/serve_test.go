@@ -25,8 +25,20 @@ func TestSecondServerRefused(t *testing.T) {
 		if err == nil || !exitedWith(err, exitError) {
 			t.Errorf("second server on the %s port: got %v, want exit code %d", name, err, exitError)
 		}
+		if want := "cannot start: listen-" + name + " " + s.addr[name] + ": address already in use\n"; !strings.Contains(fmt.Sprint(err), want) {
+			t.Errorf("second server on the %s port: got %v, want %q", name, err, want)
+		}
 	}
 	login(t, s.addr["native"], "alice", codec.Web).heartbeat(t)
+}
+
+// TestTooManyLinks: the error names the setting and what it may be, once.
+func TestTooManyLinks(t *testing.T) {
+	_, err := startLimited(2048, append(devArgs(t.TempDir()), "--max-links", "100000")...)
+	want := regexp.MustCompile(`\nrollcall serve: cannot start the engine: max-links is 100000, want 1 to [0-9]+ \(`)
+	if !exitedWith(err, exitError) || !want.MatchString(fmt.Sprint(err)) {
+		t.Errorf("got %v, want exit code %d and %s", err, exitError, want)
+	}
 }
 
 func exitedWith(err error, code int) bool {
@@ -40,6 +52,9 @@ func TestDrain(t *testing.T) {
 	l := login(t, s.addr["native"], "alice", codec.Android)
 	if err := s.terminate(); err != nil {
 		t.Fatalf("on SIGTERM the server ended with %v", err)
+	}
+	if log := s.log.String(); !strings.Contains(log, `"msg":"stopped"`) {
+		t.Errorf("the last line of the log is not that it stopped:\n%s", log)
 	}
 	f, err := l.next()
 	if err != nil || f.Type != codec.TypeForcedOffline {
