@@ -80,10 +80,6 @@ type fileBudget struct {
 // filesMisc is for standard streams, epoll, eventfds, timers, certificates, profiles.
 const filesMisc = 96
 
-// filesPerAttempt is what a webhook attempt may take: up to 3 connections, idle
-// ones included, and the resolver's sockets.
-const filesPerAttempt = 5
-
 func splitFiles(files int, c *config.Config) fileBudget {
 	b := fileBudget{
 		perListener: min(c.APIConcurrency, max(files/16, 8)),
@@ -95,7 +91,7 @@ func splitFiles(files int, c *config.Config) fileBudget {
 			http++
 		}
 	}
-	b.reserve = b.perListener*http + b.attempts*filesPerAttempt + filesMisc
+	b.reserve = b.perListener*http + b.attempts*webhook.FilesPerAttempt + filesMisc
 	return b
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/rollcall-im/rollcall/codec"
 	"github.com/rollcall-im/rollcall/internal/config"
 	"github.com/rollcall-im/rollcall/internal/metrics"
+	"github.com/rollcall-im/rollcall/internal/webhook"
 )
 
 // TestSecondServerRefused: two processes on one SO_REUSEPORT port would share the clients.
@@ -189,7 +190,7 @@ func TestReserveCoversEverybody(t *testing.T) {
 	for _, files := range []int{256, 1024, 20000, 4000000} {
 		c := &config.Config{APIConcurrency: 1024, ListenAPI: "a", ListenAdmin: "b", ListenAPITLS: config.Off, ListenAdminTLS: config.Off}
 		b := splitFiles(files, c)
-		if need := 2*b.perListener + filesPerAttempt*b.attempts + filesMisc; b.reserve < need || b.reserve > files*3/4 {
+		if need := 2*b.perListener + webhook.FilesPerAttempt*b.attempts + filesMisc; b.reserve < need || b.reserve > files*3/4 {
 			t.Errorf("%d files: reserve %d, want at least %d and at most three quarters", files, b.reserve, need)
 		}
 	}
