@@ -54,7 +54,7 @@ func appCreate(e env, fs *flag.FlagSet, args []string) error {
 	c.register(fs)
 	out.register(fs)
 	id := fs.Uint64("app", 0, "`SDKAppID`, 1 to 4294967295")
-	name := fs.String("name", "", "`name`")
+	name := fs.String("name", "", "`name` for people to read, at most 64 bytes")
 	if err := noArgs(fs, args); err != nil {
 		return err
 	}

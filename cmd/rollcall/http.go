@@ -30,7 +30,7 @@ type httpFlags struct {
 }
 
 func (h *httpFlags) register(fs *flag.FlagSet) {
-	fs.StringVar(&h.caFile, "ca-file", "", "PEM file with the authorities to trust for https, instead of the system's")
+	fs.StringVar(&h.caFile, "ca-file", "", "PEM `file` with the authorities to trust for https, instead of the system's")
 }
 
 // client returns an HTTP client for a server at base.

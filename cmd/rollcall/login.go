@@ -102,7 +102,7 @@ Ends with exit code 0 after a logout, a forced offline (which is shown) or a sig
 	o.OnStatus, o.OnLogin = say.status, say.login
 	client, err := rollcall.New(o)
 	if err != nil {
-		return usagef("%v", err)
+		return usagef("%s", plainError(err))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -218,7 +218,7 @@ func (t *teller) end(err error) error {
 		t.line("closed the link without a logout")
 		return nil
 	}
-	return err
+	return errors.New(plainError(err))
 }
 
 func (t *teller) forced(f *rollcall.ForcedOfflineError) {
