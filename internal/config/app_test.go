@@ -84,7 +84,7 @@ func TestShapeFaults(t *testing.T) {
 listen-nativ: ":1"
 node: [1]
 apps:
-  - {SDKAppID: x, Nmae: shop}
+  - {Nmae: shop, SDKAppID: x}
   - Key: [hunter2]
     Webhook: hunter2
   - Administrators: root
@@ -92,8 +92,8 @@ apps:
 `)
 	want := `rollcall.yaml:2: unknown setting "listen-nativ"
 rollcall.yaml:3: node: want a single value
-rollcall.yaml:5: apps: SDKAppID "x": want a number, 0 to 4294967295
 rollcall.yaml:5: apps: unknown member "Nmae", want one of SDKAppID, Name, Key, KeyFile, Administrators, Policy, Webhook
+rollcall.yaml:5: apps: SDKAppID "x": want a number, 0 to 4294967295
 rollcall.yaml:6: apps: Key: want a single value
 rollcall.yaml:7: apps: Webhook: want members: URL, Token, TokenFile
 rollcall.yaml:8: apps: Administrators: want a list
