@@ -107,7 +107,9 @@ const (
 	LeaveTimeOut    = presence.LeaveTimeOut    // silent for too long: PushOnline or none
 )
 
-// LeaveOp ends what a link stood for. Only Key, Device and Link.Node/Link.ID name it.
+// LeaveOp ends what a link stood for. Key, Platform and the link name it; a
+// DeviceID that is not "" must be its too. An engine has a million links and does
+// not keep theirs.
 type LeaveOp struct {
 	Key      presence.Key
 	Platform presence.Platform
@@ -278,7 +280,8 @@ type Watcher interface {
 }
 
 // TransitionSink is told of every committed transition. Calls about one user
-// come in sequence order. It must not block; what it is given it may keep.
+// come in sequence order. It must not block. What the slice holds it may keep, the
+// slice itself is the caller's again when the call returns.
 type TransitionSink interface {
 	Transitions([]presence.Transition)
 }
