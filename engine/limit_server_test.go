@@ -34,6 +34,14 @@ import (
 // limitServerEnv names the server that this process shall be.
 const limitServerEnv = "ROLLCALL_LIMIT_SERVER"
 
+// limitLoopsEnv is the number of event loops of the server.
+const limitLoopsEnv = "ROLLCALL_LIMIT_LOOPS"
+
+func limitServerLoops() int {
+	n, _ := strconv.Atoi(os.Getenv(limitLoopsEnv))
+	return max(n, 1)
+}
+
 // serveLimit runs the server and obeys commands on standard input, each
 // answered by a line: "mem" tells what the process holds after a collection,
 // "profile FILE" writes a heap profile, "cpu FILE" profiles until the next "cpu".
@@ -148,7 +156,7 @@ func startBare() (addr string, links func() int, err error) {
 	}
 	s := &bareServer{engine: make(chan gnet.Engine, 1)}
 	go func() {
-		fmt.Fprintln(os.Stderr, gnet.Run(s, "tcp4://"+a.String(), gnet.WithReusePort(true), gnet.WithNumEventLoop(runtime.GOMAXPROCS(0)), gnet.WithLogger(logger{&reactor{}, slog.New(slog.DiscardHandler)})))
+		fmt.Fprintln(os.Stderr, gnet.Run(s, "tcp4://"+a.String(), gnet.WithReusePort(true), gnet.WithNumEventLoop(limitServerLoops()), gnet.WithLogger(logger{&reactor{}, slog.New(slog.DiscardHandler)})))
 	}()
 	e := <-s.engine
 	time.Sleep(100 * time.Millisecond) // gnet does not tell when it listens
@@ -160,7 +168,7 @@ func startRollcall() (addr string, links func() int, err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	e, err := New(Options{ListenNative: "127.0.0.1:0", Directory: dir})
+	e, err := New(Options{ListenNative: "127.0.0.1:0", Loops: limitServerLoops(), Directory: dir})
 	if err != nil {
 		return "", nil, err
 	}
@@ -214,7 +222,7 @@ type limitServer struct {
 func startLimitServer(tb testing.TB, kind string) *limitServer {
 	tb.Helper()
 	s := &limitServer{tb: tb, kind: kind, cmd: exec.Command(os.Args[0])}
-	s.cmd.Env = append(os.Environ(), limitServerEnv+"="+kind, fmt.Sprint("GOMAXPROCS=", *limitProcs))
+	s.cmd.Env = append(os.Environ(), limitServerEnv+"="+kind, fmt.Sprint("GOMAXPROCS=", *limitProcs), fmt.Sprint(limitLoopsEnv, "=", *limitLoops))
 	s.cmd.Stderr = os.Stderr
 	r, w, err := os.Pipe()
 	if err != nil {

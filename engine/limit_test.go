@@ -19,7 +19,8 @@ import (
 
 var (
 	limitLinks   = flag.Int("limit.links", 2000, "links of BenchmarkLink and BenchmarkStorm")
-	limitProcs   = flag.Int("limit.procs", 1, "GOMAXPROCS and loops of the servers")
+	limitLoops   = flag.Int("limit.loops", 1, "event loops of the servers")
+	limitProcs   = flag.Int("limit.procs", 2, "GOMAXPROCS of the servers")
 	limitProfile = flag.String("limit.profile", "", "directory for the CPU and heap profiles of the servers")
 )
 
