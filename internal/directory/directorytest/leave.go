@@ -73,6 +73,7 @@ func leaveWithoutDone(w *world) {
 
 // An engine does not keep device ids: the link says which of a user's devices it was.
 func leaveByLink(w *world) {
+	w.setPolicy(presence.PresetMulti, nil)
 	w.login("alice", device(presence.Android, "d1"))
 	web := w.login("alice", device(presence.Web, "w1"))
 	l := w.leaveOp(web, directory.LeaveLinkClosed)
