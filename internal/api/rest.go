@@ -180,7 +180,7 @@ func (c *restCall) checkApp() (int, string) {
 	if id, err := strconv.ParseUint(string(text), 10, 32); err == nil {
 		c.app = c.s.dir.App(uint32(id))
 	}
-	c.ip = callerIP(c.ctx)
+	c.ip = remoteIP(c.ctx)
 	switch {
 	case c.app == nil:
 		return codeUnknownApp, fmt.Sprintf("there is no app with sdkappid %s", brief(text))
@@ -190,13 +190,6 @@ func (c *restCall) checkApp() (int, string) {
 		return codeNoKey, fmt.Sprintf("the app with sdkappid %d has no key", c.app.SDKAppID)
 	}
 	return 0, ""
-}
-
-func callerIP(ctx *fasthttp.RequestCtx) netip.Addr {
-	if tcp, ok := ctx.RemoteAddr().(*net.TCPAddr); ok {
-		return tcp.AddrPort().Addr().Unmap()
-	}
-	return netip.Addr{}
 }
 
 func allowedIP(app *directory.App, ip netip.Addr) bool {

@@ -1,8 +1,7 @@
 // Package api is Rollcall's HTTP side: the REST API that an app's backend calls
 // (serveAPI) and the admin listener with console, health and metrics
 // (serveAdmin), both on fasthttp. It reaches presence only through the
-// directory and never keeps any of it, but for a short-lived cache of
-// administrators' cut-offs.
+// directory and keeps nothing of it.
 //
 // A request is handled on its connection's goroutine, which waits for the
 // directory for at most Options.CallTimeout; what comes later is dropped.

@@ -50,10 +50,7 @@ func TestInflateAgainstLibrary(t *testing.T) {
 	var b bytes.Buffer
 	for i := range 800 {
 		b.Reset()
-		z, err := zlib.NewWriterLevel(&b, rnd.IntN(12)-2)
-		if err != nil {
-			t.Fatal(err)
-		}
+		z := writer(t, &b, rnd.IntN(12)-2)
 		for range 1 + rnd.IntN(3) { // several blocks
 			if _, err := z.Write(randomText(rnd)); err != nil {
 				t.Fatal(err)

@@ -33,10 +33,10 @@ const (
 
 // Bounds.
 const (
-	// MaxSize is the longest UserSig in bytes. One without a buffer has about 220.
-	// A buffer of the reference's SDKs has up to some 200 bytes, which makes some
-	// 600; random buffers fit up to about 1,000 bytes, those issued in stored
-	// blocks (the reference's default) up to about 980.
+	// MaxSize is the longest UserSig in bytes. One without a buffer has about 220;
+	// one with a buffer of 200 bytes, as long as the reference's SDKs make, about
+	// 500. Random buffers fit up to some 1,300 bytes, in stored blocks, which the
+	// reference's Go module writes, up to some 950.
 	MaxSize = 2048
 	// MaxInflated is the longest document in bytes.
 	MaxInflated = 8192
