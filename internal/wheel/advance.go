@@ -20,7 +20,7 @@ func (w *Wheel) Advance(nowMS int64, budget int, due func(id uint32) (nextMS int
 				return visited, true
 			}
 			if ahead == 0 {
-				ahead = w.touch(q)
+				ahead = w.touch(q, budget-visited)
 			}
 			ahead--
 			w.visit(q, due)
@@ -84,16 +84,18 @@ func (w *Wheel) serve() uint32 {
 	return aside
 }
 
-// touch reads the positions of the first timers of queue q, so that their cache
-// misses overlap, and returns how many: the next that many visits find them there.
-func (w *Wheel) touch(q uint32) int {
+// touch announces the first timers of queue q, at most the given number, and
+// reads their positions, so that the cache misses overlap. It returns how many:
+// the next that many visits find them there.
+func (w *Wheel) touch(q uint32, most int) int {
 	c := w.chunk(w.chunk(w.last[q]).next)
-	var sum pos
-	for k := c.first; k < c.end; k++ {
-		sum += *w.pos(c.id(k))
+	n := min(int(c.end-c.first), most)
+	for k := c.first; k < c.first+uint8(n); k++ {
+		id := c.id(k)
+		w.touched += *w.pos(id)
+		w.ahead(id)
 	}
-	w.touched = sum
-	return int(c.end - c.first)
+	return n
 }
 
 // visit takes the first timer of late queue q: to its callback, or to a lower

@@ -19,7 +19,7 @@ func (b bitmap) clear(q uint32) bool {
 // addRange adds what src has of the queues lo to hi-1, and returns how many were new.
 func (b bitmap) addRange(src bitmap, lo, hi uint32) (added int) {
 	for lo < hi {
-		end := min(hi, lo|63+1)
+		end := min(hi, (lo|63)+1)
 		mask := ^uint64(0) << (lo & 63) & (^uint64(0) >> (-end & 63))
 		fresh := src[lo>>6] & mask &^ b[lo>>6]
 		b[lo>>6] |= fresh
@@ -38,7 +38,7 @@ func (b bitmap) next(lo, hi uint32) uint32 {
 			}
 			return none
 		}
-		lo = lo | 63 + 1
+		lo = (lo | 63) + 1
 	}
 	return none
 }

@@ -268,6 +268,36 @@ func TestCallbackActs(t *testing.T) {
 	wantFired(t, w, 100, 2)
 }
 
+// Ahead names who is called next, within the budget, before any of them is called.
+func TestAhead(t *testing.T) {
+	const n = 3*chunkLen + 1
+	ahead := map[uint32]bool{}
+	w := newWheel(t, Options{TickMS: 1, Slots: 64, Ahead: func(id uint32) { ahead[id] = true }}, n, 0)
+	for id := range uint32(n) {
+		w.Schedule(id, int64(id%2)+5)
+	}
+	calls := 0
+	due := func(id uint32) int64 {
+		if calls++; !ahead[id] {
+			t.Fatalf("timer %d, call %d, was not announced", id, calls)
+		}
+		return 0
+	}
+	w.Advance(4, noBudget, due)
+	w.Advance(10, 0, due)
+	if len(ahead) != 0 {
+		t.Fatalf("%d timers announced, none may be called", len(ahead))
+	}
+	w.Advance(10, chunkLen+3, due)
+	if calls != chunkLen+3 || len(ahead) != calls {
+		t.Fatalf("%d timers announced, %d called", len(ahead), calls)
+	}
+	w.Advance(10, noBudget, due)
+	if calls != n {
+		t.Fatalf("%d timers called, want %d", calls, n)
+	}
+}
+
 func TestCancel(t *testing.T) {
 	w := newWheel(t, Options{TickMS: 1, Slots: 64}, 3, 0)
 	w.Cancel(0) // never scheduled
@@ -364,7 +394,7 @@ func TestGrowKeepsTimers(t *testing.T) {
 // With the ids grown, nothing allocates.
 func TestNoAllocation(t *testing.T) {
 	const n = 1000
-	w := newWheel(t, Options{TickMS: 1, Slots: 64}, n, 0)
+	w := newWheel(t, Options{TickMS: 1, Slots: 64, Ahead: func(uint32) {}}, n, 0)
 	w.Schedule(0, 1<<40) // due times are kept from here on
 	now := int64(0)
 	due := func(id uint32) int64 { return now + int64(id) }
