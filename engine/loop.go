@@ -36,7 +36,8 @@ type Loop struct {
 	logins  []*loginCall // for reuse
 	scratch []byte
 	leaves  leaves
-	drainAt int // next slot to tell that the node stops; -1 = none
+	touched int64 // keeps the reads of ahead from being optimized away
+	drainAt int   // next slot to tell that the node stops; -1 = none
 
 	// Atomic.
 	queue         queue
@@ -45,7 +46,8 @@ type Loop struct {
 }
 
 func newLoop(c *Core, index uint8, rng *rand.Rand) *Loop {
-	l := &Loop{core: c, rng: rng, drainAt: -1, wheel: wheel.New(wheel.Options{})}
+	l := &Loop{core: c, rng: rng, drainAt: -1}
+	l.wheel = wheel.New(wheel.Options{Ahead: l.ahead})
 	l.slab = slab{loop: index, base: rng.Uint32() | 1, max: maxSlotsPerLoop}
 	l.now = c.Now()
 	l.wheel.Start(l.now.MonoMS)
@@ -344,6 +346,12 @@ func (l *Loop) tellStop(s *Session) {
 		l.arm(s, l.core.o.DrainTimeout)
 	}
 	l.apply(s, fx)
+}
+
+// ahead reads what due will: the cache misses of the next sessions overlap.
+func (l *Loop) ahead(slot uint32) {
+	s := l.slab.at(slot)
+	l.touched = int64(s.seen) + int64(s.state)
 }
 
 // due is the wheel's callback: the session's time may have come. It re-arms by
