@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,9 +45,10 @@ func limitServerLoops() int {
 
 // serveLimit runs the server and obeys commands on standard input, each
 // answered by a line: "mem" tells what the process holds after a collection,
+// "links" and "received" how many links are open and how many bytes came,
 // "profile FILE" writes a heap profile, "cpu FILE" profiles until the next "cpu".
 func serveLimit(kind string) error {
-	addr, links, err := startLimit(kind)
+	addr, counts, err := startLimit(kind)
 	if err != nil {
 		return err
 	}
@@ -61,7 +63,10 @@ func serveLimit(kind string) error {
 			fmt.Println(memoryLine())
 			continue
 		case "links":
-			fmt.Println(links())
+			fmt.Println(counts.links())
+			continue
+		case "received":
+			fmt.Println(counts.received())
 			continue
 		case "profile":
 			err = heapProfile(file)
@@ -79,14 +84,20 @@ func serveLimit(kind string) error {
 	return in.Err()
 }
 
-func startLimit(kind string) (addr string, links func() int, err error) {
+// limitCounts is what a server counts. The bare one counts no bytes.
+type limitCounts struct {
+	links    func() int
+	received func() uint64
+}
+
+func startLimit(kind string) (addr string, counts limitCounts, err error) {
 	switch kind {
 	case "bare":
 		return startBare()
 	case "rollcall":
 		return startRollcall()
 	}
-	return "", nil, fmt.Errorf("unknown server %q", kind)
+	return "", counts, fmt.Errorf("unknown server %q", kind)
 }
 
 // memoryLine is RssAnon, bytes and objects of the live heap after all garbage is
@@ -145,37 +156,43 @@ func (s *bareServer) OnTraffic(c gnet.Conn) gnet.Action {
 	return gnet.None
 }
 
-func startBare() (addr string, links func() int, err error) {
+func startBare() (addr string, counts limitCounts, err error) {
 	want, err := resolve("127.0.0.1:0")
 	if err != nil {
-		return "", nil, err
+		return "", counts, err
 	}
 	a, err := probe(want)
 	if err != nil {
-		return "", nil, err
+		return "", counts, err
 	}
 	s := &bareServer{engine: make(chan gnet.Engine, 1)}
 	go func() {
 		fmt.Fprintln(os.Stderr, gnet.Run(s, "tcp4://"+a.String(), gnet.WithReusePort(true), gnet.WithNumEventLoop(limitServerLoops()), gnet.WithLogger(logger{&reactor{}, slog.New(slog.DiscardHandler)})))
 	}()
 	e := <-s.engine
-	time.Sleep(100 * time.Millisecond) // gnet does not tell when it listens
-	return a.String(), e.CountConnections, nil
+	for { // gnet does not tell when it listens
+		if c, err := net.Dial("tcp", a.String()); err == nil {
+			c.Close()
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return a.String(), limitCounts{links: e.CountConnections}, nil
 }
 
-func startRollcall() (addr string, links func() int, err error) {
+func startRollcall() (addr string, counts limitCounts, err error) {
 	dir, err := newLimitDirectory()
 	if err != nil {
-		return "", nil, err
+		return "", counts, err
 	}
 	e, err := New(Options{ListenNative: "127.0.0.1:0", Loops: limitServerLoops(), Directory: dir})
 	if err != nil {
-		return "", nil, err
+		return "", counts, err
 	}
 	if err := e.Start(); err != nil {
-		return "", nil, err
+		return "", counts, err
 	}
-	return e.Addr(listenerNative), e.core.Links, nil
+	return e.Addr(listenerNative), limitCounts{e.core.Links, e.core.m.received.Get}, nil
 }
 
 // newLimitDirectory returns a directory with the app of the tests and a webhook
@@ -285,10 +302,19 @@ func (s *limitServer) cpu() time.Duration {
 // gone waits until the server has no link left.
 func (s *limitServer) gone() {
 	s.tb.Helper()
-	for deadline := time.Now().Add(30 * time.Second); s.ask("links") != "0"; {
-		if time.Now().After(deadline) {
-			s.tb.Fatal("links are left")
+	s.await("links", 0)
+}
+
+// await asks until the answer is want.
+func (s *limitServer) await(command string, want int) {
+	s.tb.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		got := s.ask(command)
+		if got == strconv.Itoa(want) {
+			return
 		}
-		time.Sleep(time.Millisecond)
+		if time.Now().After(deadline) {
+			s.tb.Fatalf("%s are %s, want %d", command, got, want)
+		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 
 var (
 	limitLinks   = flag.Int("limit.links", 2000, "links of BenchmarkLink and BenchmarkStorm")
+	limitRate    = flag.Float64("limit.rate", 0, "logins offered per second; 0: 512 outstanding at any time")
 	limitLoops   = flag.Int("limit.loops", 1, "event loops of the servers")
 	limitProcs   = flag.Int("limit.procs", 2, "GOMAXPROCS of the servers")
 	limitProfile = flag.String("limit.profile", "", "directory for the CPU and heap profiles of the servers")
@@ -91,7 +92,12 @@ func (c *limitClient) check(err error) {
 
 // open connects link i and sends its login.
 func (c *limitClient) open(i int) {
-	if i%10_000 == 0 {
+	c.connect(i)
+	c.send(i, c.logins[i])
+}
+
+func (c *limitClient) connect(i int) {
+	if i%10_000 == 0 || c.source.Addr[0] == 0 {
 		c.newSource()
 	}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -101,7 +107,6 @@ func (c *limitClient) open(i int) {
 	c.check(unix.Connect(fd, &c.server))
 	c.fds[i] = fd
 	c.check(unix.EpollCtl(c.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd), Pad: int32(i)}))
-	c.send(i, c.logins[i])
 }
 
 func (c *limitClient) send(i int, p []byte) {
@@ -130,14 +135,33 @@ func (c *limitClient) answers(f func(i int, p []byte)) (n int) {
 	return n
 }
 
+// pace waits until the n-th start since began is due, or something has arrived.
+// It reports whether it is.
+func (c *limitClient) pace(began time.Time, n int) bool {
+	if *limitRate == 0 {
+		return true
+	}
+	left := time.Until(began.Add(time.Duration(float64(n) / *limitRate * float64(time.Second))))
+	if left <= 0 {
+		return true
+	}
+	set := []unix.PollFd{{Fd: int32(c.epoll), Events: unix.POLLIN}}
+	wait := unix.NsecToTimespec(left.Nanoseconds())
+	_, _ = unix.Ppoll(set, &wait, nil)
+	return set[0].Revents == 0
+}
+
 // rounds has every link start something, a window of them at a time, and waits
 // for one answer to each.
 func (c *limitClient) rounds(n int, start func(i int), answered func(i int, p []byte)) {
+	began := time.Now()
 	for begun, done := 0, 0; done < n; {
-		for ; begun < n && begun-done < limitWindow; begun++ {
+		for ; begun < n && begun-done < limitWindow && c.pace(began, begun); begun++ {
 			start(begun)
 		}
-		done += c.answers(answered)
+		if done < begun {
+			done += c.answers(answered)
+		}
 	}
 }
 
@@ -254,18 +278,18 @@ func (s *limitServer) report(b *testing.B, began time.Duration, n int, unit stri
 // BenchmarkLinkLife is a link's life but for sockets: accept, Login, decision by
 // the embedded directory, LoginOK; then the end of the link and its decision.
 func BenchmarkLinkLife(b *testing.B) {
-	life := linkLife(b)
+	life := linkLife(b, 20_000)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		life(i)
 	}
 }
 
-// linkLife returns a function that lets link i live, each of another user.
-func linkLife(tb testing.TB) func(i int) {
+// linkLife returns a function that lets link i live. So many users take turns.
+func linkLife(tb testing.TB, users int) func(i int) {
 	r := newRig(tb, func(o *Options) { o.Directory, o.Clock = limitDirectory(tb), clock.System{} })
 	r.loop.Attach(&quietDriver{})
-	frames := make([][]byte, 20_000)
+	frames := make([][]byte, users)
 	for i := range frames {
 		frames[i] = limitLogin(tb, i)
 	}
@@ -278,5 +302,78 @@ func linkLife(tb testing.TB) func(i int) {
 			tb.Fatal(s.State())
 		}
 		r.loop.Closed(s, c, errFIN, now)
+	}
+}
+
+// A link's life allocates its names, which the directory may keep, and what the
+// directory does: nothing that grows with what stands around it.
+func TestLinkLifeAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("under the race detector sync.Pool drops at random")
+	}
+	life := linkLife(t, 1000)
+	i := 0
+	for ; i < 2000; i++ {
+		life(i)
+	}
+	if n := testing.AllocsPerRun(5000, func() { life(i); i++ }); n > 4 {
+		t.Errorf("%v allocations from accept to close, want at most 4: UserID, device id, table", n)
+	}
+}
+
+// An idle link holds no buffer, however its frames came: halves of frames wait in
+// one of gnet's, of a KiB at least, which must go back when the rest is there.
+func TestIdleLinkHoldsNoBuffer(t *testing.T) {
+	const n = 300
+	s := startLimitServer(t, "rollcall")
+	c := newLimitClient(t, s.addr, 3*n)
+	t.Cleanup(func() {
+		for _, fd := range c.fds {
+			unix.Close(fd)
+		}
+	})
+	c.login(0, n) // what is held once, by the first
+	begin := s.memory()
+	c.login(n, 2*n)
+	whole := s.memory()
+	bytes := 0
+	for _, p := range c.logins[:2*n] {
+		bytes += len(p)
+	}
+	halves := func(frame func(i int) []byte) {
+		for i := range n {
+			half := frame(i)[:len(frame(i))/2]
+			bytes += len(half)
+			c.send(2*n+i, half)
+		}
+		s.await("received", bytes)
+		for i := range n {
+			rest := frame(i)[len(frame(i))/2:]
+			bytes += len(rest)
+			c.send(2*n+i, rest)
+		}
+		for left := n; left > 0; {
+			left -= c.answers(func(int, []byte) {})
+		}
+	}
+	for i := range n {
+		c.connect(2*n + i)
+	}
+	halves(func(i int) []byte { return c.logins[2*n+i] })
+	halves(func(int) []byte { return heartbeat })
+	more := s.memory().heap - whole.heap - (whole.heap - begin.heap)
+	if perLink := more / n; perLink > 512 {
+		t.Errorf("a link whose frames came in halves holds %d bytes more than one whose came whole", perLink)
+	}
+}
+
+// BenchmarkAdmit is what the cap on links (MaxLinks) costs a link.
+func BenchmarkAdmit(b *testing.B) {
+	r := newRig(b)
+	for b.Loop() {
+		if !r.core.admit() {
+			b.Fatal("full")
+		}
+		r.core.gone()
 	}
 }
