@@ -156,10 +156,13 @@ func New(o Options) (*Dispatcher, error) {
 // that have a receiver; the rest is dropped. It waits for no receiver. When the
 // outbox is full, events give way as the Outbox says, counted, never silently.
 func (d *Dispatcher) Transitions(ts []presence.Transition) {
-	nowMS := d.nowMS()
+	var nowMS int64
 	var events []Event
 	for i := range ts {
 		if d.wanted(&ts[i]) {
+			if events == nil {
+				nowMS = d.nowMS() // not before: mostly nobody listens
+			}
 			events = append(events, newEvent(&ts[i], d.o.Epoch, nowMS))
 		}
 	}
