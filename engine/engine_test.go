@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -269,6 +270,43 @@ func TestAddressInUse(t *testing.T) {
 	}
 	for i := range 16 { // they would meet the other server half of the time
 		s.dial(t).login(fmt.Sprintf("u%d", i))
+	}
+}
+
+// Any user of the machine can hold the lock for a port. That delays a start and
+// is logged; whether the address is free, the probe says.
+func TestForeignBindLock(t *testing.T) {
+	free, err := probe(netip.MustParseAddrPort("127.0.0.1:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock, err := net.Listen("unix", fmt.Sprintf("@rollcall-bind-%d", free.Port()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	start := func() (*Engine, *bytes.Buffer, error) {
+		var log bytes.Buffer
+		e, err := New(Options{
+			ListenNative: free.String(), Loops: 1, MaxLinks: 10, FileReserve: 64,
+			Directory: newSafeDirectory(t), Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = e.Start()
+		t.Cleanup(func() { _ = e.Shutdown(context.Background()) })
+		return e, &log, err
+	}
+	e, log, err := start()
+	if err != nil || e.Addr(listenerNative) != free.String() {
+		t.Fatalf("the start was blocked: %v", err)
+	}
+	if !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), fmt.Sprint("port=", free.Port())) {
+		t.Errorf("logged %q", log)
+	}
+	if _, _, err := start(); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("a second server on %s: %v", free, err)
 	}
 }
 

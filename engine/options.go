@@ -68,8 +68,9 @@ const (
 	MaxLoops        = 1 << 8  // as LinkID has room for
 	maxSlotsPerLoop = 1 << 24 // as LinkID has room for
 	// reservePerLoop is what the engine itself needs besides links: per loop an epoll,
-	// an eventfd, a listener and the connection that is accepted to be refused.
-	reservePerLoop = 4
+	// an eventfd, a listener, the connection that is accepted to be refused, and one
+	// that is being closed: its place is free, for any loop, before its file is.
+	reservePerLoop = 5
 )
 
 // Off as an address means no listener.

@@ -9,8 +9,8 @@ import (
 )
 
 // record is one user. The head, up to the key, fills the first cache line; the
-// user's Instances and, with one instance, the instance's status share the third
-// (a test pins it). So a hit costs two lines.
+// user's Instances lie in the third and, with one instance, the instance's status
+// begins the fourth (a test pins it). So a hit costs two lines, or three.
 type record struct {
 	next atomic.Pointer[record] // Atomic: the record after this in the order of the list
 

@@ -314,8 +314,8 @@ func TestLayout(t *testing.T) {
 		{"size of shard", unsafe.Sizeof(shard{}), 64},
 		{"offset of user", unsafe.Offsetof(r.user), 64},
 		{"line of Instances", (unsafe.Offsetof(r.user) + unsafe.Offsetof(r.user.Instances)) / 64, 2},
-		{"line of the instance", unsafe.Offsetof(r.instance) / 64, 2},
-		{"size with one instance", unsafe.Sizeof(r), 320},
+		{"offset of the instance", unsafe.Offsetof(r.instance), 192},
+		{"size with one instance", unsafe.Sizeof(r), 352},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s is %d, want %d", c.what, c.got, c.want)

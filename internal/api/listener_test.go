@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/metrics"
+	"github.com/rollcall-im/rollcall/internal/usersig"
 )
 
 // scripted is a listener that answers Accept from a script.
@@ -328,11 +330,26 @@ func TestSlowRequest(t *testing.T) {
 	}
 }
 
-// TestLongURL: a UserSig of full length and a long random fit.
+// TestLongURL: a UserSig of full length, however it is escaped, fits beside the
+// headers of a chatty client; so does one of common length beside a long random.
 func TestLongURL(t *testing.T) {
 	s, _ := startTCP(t, nil)
-	target := "/v4/openim/querystate?sdkappid=6&identifier=a&usersig=" + strings.Repeat("x", 2048) + "&random=" + strings.Repeat("9", 8000)
-	exchangeRaw(t, s.Addr("api"), "POST "+target+" HTTP/1.1\r\nHost: r\r\nContent-Length: 2\r\n\r\n{}").want(t, 70020)
+	sig := func(n int) string {
+		const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789*-"
+		return url.QueryEscape(strings.Repeat(alphabet, n/len(alphabet)))
+	}
+	for name, tt := range map[string]struct{ usersig, random, headers string }{
+		"longest UserSig": {sig(usersig.MaxSize), "4294967295", "X-Chatty: " + strings.Repeat("h", 4096) + "\r\n"},
+		"long random":     {sig(2048), strings.Repeat("9", 8000), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			target := "/v4/openim/querystate?sdkappid=" + itoa(testApp) + "&identifier=a&usersig=" + tt.usersig + "&random=" + tt.random
+			a := exchangeRaw(t, s.Addr("api"), "POST "+target+" HTTP/1.1\r\nHost: r\r\nContent-Length: 2\r\n"+tt.headers+"\r\n{}").want(t, 70003)
+			if !strings.Contains(a.ErrorInfo, "zlib") {
+				t.Errorf("%q: it was not the content that was refused", a.ErrorInfo)
+			}
+		})
+	}
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }

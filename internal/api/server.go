@@ -40,14 +40,17 @@ type Options struct {
 	Dev        bool   // rate limits off
 	AdminToken string // bearer token of the console; "" refuses every console call
 
-	MaxConns      int           // open connections per listener, default 1024; more are closed at once
-	MaxConnsPerIP int           // per listener; 0 = unlimited
-	MaxBody       int           // bytes of a request body, default 1 MiB
-	CallTimeout   time.Duration // wait for the directory, default 5 s
-	ReadTimeout   time.Duration // whole request, default 10 s
-	IdleTimeout   time.Duration // between requests, default 90 s
-	MaxFailures   int           // callers whose failed verifications are remembered, default 65536
-	MaxSigs       int           // good UserSigs remembered, default 1024
+	MaxConns      int // open connections per listener, default 1024; more are closed at once
+	MaxConnsPerIP int // per listener; 0 = unlimited
+	// MaxBody is the most bytes of a request body, default 128 KiB. A body is read
+	// before its caller is known: strangers can make a listener hold MaxConns x
+	// MaxBody, and twice that with chunked bodies, whose buffers double as they grow.
+	MaxBody     int
+	CallTimeout time.Duration // wait for the directory, default 5 s
+	ReadTimeout time.Duration // whole request, default 10 s
+	IdleTimeout time.Duration // between requests, default 90 s
+	MaxFailures int           // callers whose failed verifications are remembered, default 65536
+	MaxSigs     int           // good UserSigs remembered, default 1024
 
 	Ceilings        presence.Ceilings  // of login policies
 	Ready           func() error       // default: ready while serving
@@ -95,7 +98,7 @@ func (o *Options) validate() error {
 
 func (o *Options) setDefaults() {
 	setDefault(&o.MaxConns, 1024)
-	setDefault(&o.MaxBody, 1<<20)
+	setDefault(&o.MaxBody, 128<<10)
 	setDefault(&o.MaxFailures, 65536)
 	setDefault(&o.MaxSigs, 1024)
 	setDefault(&o.CallTimeout, 5*time.Second)
@@ -191,7 +194,7 @@ func New(o Options) (*Server, error) {
 }
 
 const (
-	readBufferSize  = 16384 // the longest request line with headers; a UserSig has up to 2 KiB
+	readBufferSize  = 16384 // the longest request line with headers; a UserSig has up to 8 KiB
 	writeBufferSize = 16384 // an answer about 100 users leaves in one write
 )
 

@@ -181,12 +181,23 @@ type AccountsOp struct {
 	App     uint32
 	Action  AccountsAction
 	UserIDs []string
-	NowMS   int64
-	Done    func(*AccountsOp)
+	// Profiles are what an import says of each account beside its UserID; nil = nothing.
+	Profiles []Profile
+	NowMS    int64
+	Done     func(*AccountsOp)
 
 	// Result.
-	Code    int   // CodeOK, CodeUnknownApp, CodeBadRequest (more than MaxAccounts, unknown action)
-	Results []int // per UserID: CodeOK (for check: imported), CodeAccountNotExist, CodeBadRequest (no UserID), CodeUnavailable
+	Code    int   // CodeOK, CodeUnknownApp, CodeBadRequest (more than MaxAccounts, unknown action, a number of profiles that is not that of the accounts)
+	Results []int // per UserID: CodeOK (for check: imported), CodeAccountNotExist, CodeBadRequest (no UserID, too long a profile), CodeUnavailable
+}
+
+// Profile is what an import says of an account: up to presence.MaxNick and
+// presence.MaxFaceURL bytes. Nil leaves what is there.
+type Profile struct{ Nick, FaceURL *string }
+
+// Valid reports whether the profile is within its bounds.
+func (p *Profile) Valid() bool {
+	return (p.Nick == nil || len(*p.Nick) <= presence.MaxNick) && (p.FaceURL == nil || len(*p.FaceURL) <= presence.MaxFaceURL)
 }
 
 // UpdateAppOp creates or changes an app. Mutate runs, possibly more than once,

@@ -25,12 +25,18 @@ func earliestDue(u *presence.User) int64 {
 }
 
 // decideDue takes expiry decisions for up to max users who are due. They leave
-// the index now; their commits, or failures, set them anew.
+// the index now; their commits, or failures, set them anew. Nobody waits for an
+// expiry: a directory that closes takes none, so that its lanes come to rest,
+// and a journal that failed is not asked again before the next grid point.
 func (l *lane) decideDue(max int) (n int) {
 	if max <= 0 || !l.expireAsk.Load() {
 		return 0
 	}
 	now := l.d.nowMS()
+	if now < l.retryMS || l.d.closed.Load() {
+		l.expireAsk.Store(false)
+		return 0
+	}
 	for ; n < max; n++ {
 		k, due := l.expiry.pop(now)
 		if !due {
@@ -53,9 +59,10 @@ func (l *lane) restoreDue(k presence.Key) {
 	}
 }
 
-// publishDue tells the timer when the lane's next expiry is.
+// publishDue tells the timer when the lane's next expiry is to be decided.
 func (l *lane) publishDue() {
-	if due := l.expiry.next(); due != l.nextDueMS.Load() {
+	due := max(l.expiry.next(), l.retryMS) // noDue stays noDue: nothing is later
+	if due != l.nextDueMS.Load() {
 		l.nextDueMS.Store(due)
 		l.d.expirer.wakeBy(due)
 	}
@@ -116,6 +123,9 @@ func (e *expirer) wakeBy(dueMS int64) {
 	e.setLocked()
 }
 
+// gridAfter is the first point of the timer's grid after nowMS.
+func gridAfter(nowMS int64) int64 { return (nowMS/wakeGridMS + 1) * wakeGridMS }
+
 // setLocked sets the timer for dueMS unless it runs before. Never early: the
 // grid is rounded up. Always later than now: a due user whose commit fails is
 // tried again at the next grid point.
@@ -123,7 +133,7 @@ func (e *expirer) setLocked() {
 	now := e.d.nowMS()
 	wake := now + wakeMostMS
 	if due := e.dueMS.Load(); due < wake {
-		wake = (max(due, now+1) + wakeGridMS - 1) / wakeGridMS * wakeGridMS
+		wake = gridAfter(max(due-1, now))
 	}
 	if e.stopped || wake >= e.wakeMS {
 		return

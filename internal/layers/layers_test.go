@@ -32,6 +32,7 @@ var layer = map[string]int{
 // sideways lists the imports within a layer that are allowed.
 var sideways = map[string][]string{
 	"shard":                            {"internal/presence"},
+	"internal/config":                  {"internal/directory"}, // the bounds of an app's settings
 	"internal/directory/directorytest": {"internal/directory"},
 }
 

@@ -33,11 +33,12 @@ const (
 
 // Bounds.
 const (
-	// MaxSize is the longest UserSig in bytes. One without a buffer has about 220;
-	// one with a buffer of 200 bytes, as long as the reference's SDKs make, about
-	// 500. Random buffers fit up to some 1,300 bytes, in stored blocks, which the
-	// reference's Go module writes, up to some 950.
-	MaxSize = 2048
+	// MaxSize is the longest UserSig in bytes (rest.md section 5). One without a
+	// buffer has about 220; one with a buffer of 200 bytes, as long as the
+	// reference's SDKs make, about 500. Random buffers fit up to some 5,700 bytes,
+	// in stored blocks, which the reference's Go module writes, up to some 4,400.
+	// A Login frame of the native protocol leaves up to some 490 bytes less.
+	MaxSize = 8192
 	// MaxInflated is the longest document in bytes.
 	MaxInflated = 8192
 	// MaxAheadS is how far TLS.time may lie in the future, in seconds.

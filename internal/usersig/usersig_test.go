@@ -122,7 +122,7 @@ func TestSignRefuses(t *testing.T) {
 		"line end in user":  func() (string, error) { return Sign("k", 1, "a\nb", 1, 1, nil) },
 		"user not ASCII":    func() (string, error) { return Sign("k", 1, "\xff", 1, 1, nil) },
 		"buffer far beyond": func() (string, error) { return Sign("k", 1, "u", 1, 1, make([]byte, 10_000)) },
-		"buffer too random": func() (string, error) { return Sign("k", 1, "u", 1, 1, random(2000)) },
+		"buffer beyond":     func() (string, error) { return Sign("k", 1, "u", 1, 1, random(6000)) }, // its base64 alone would fit
 	} {
 		if sig, err := sign(); err == nil {
 			t.Errorf("%s: signed as %q", name, sig)
@@ -270,7 +270,7 @@ func TestSizeLimit(t *testing.T) {
 	}
 	// One byte more is no whole base64 text, but it must be the size that refuses it.
 	r := Verify([]byte(sized(MaxSize)+"_"), vectorCheck(vectorTime))
-	if r.Code != Malformed || !strings.Contains(r.Text, "2049 bytes") {
+	if r.Code != Malformed || !strings.Contains(r.Text, "8193 bytes") {
 		t.Errorf("%d bytes: %+v", MaxSize+1, r)
 	}
 }
@@ -505,7 +505,7 @@ func officialVerify(app uint32, key, user, sig string, now time.Time, buf []byte
 // TestUserbufFits: buffers as long as MaxSize's comment says fit, in both forms.
 func TestUserbufFits(t *testing.T) {
 	c := &Check{AppID: math.MaxUint32, UserID: strings.Repeat("u", 32), Secrets: []string{"k"}, NowS: vectorTime}
-	for _, n := range []int{1, 200, 900} {
+	for _, n := range []int{1, 200, 900, 1025, 2048, 4400} {
 		sig, err := Sign("k", c.AppID, c.UserID, vectorTime, 86400*365, random(n))
 		if err != nil {
 			t.Fatal(err)
@@ -517,5 +517,23 @@ func TestUserbufFits(t *testing.T) {
 			t.Errorf("%d bytes, stored: %+v", n, r)
 		}
 		t.Logf("a buffer of %d bytes makes a UserSig of %d", n, len(sig))
+	}
+}
+
+// TestLongestUserbuf: Sign makes no UserSig that Verify refuses, and refuses no
+// buffer that MaxSize's comment says fits.
+func TestLongestUserbuf(t *testing.T) {
+	c := &Check{AppID: math.MaxUint32, UserID: strings.Repeat("u", 32), Secrets: []string{"k"}, NowS: vectorTime}
+	for n := 5000; n < 6200; n += 50 {
+		sig, err := Sign("k", c.AppID, c.UserID, vectorTime, 86400*365, random(n))
+		if err != nil {
+			if n <= 5700 {
+				t.Errorf("%d bytes: %v", n, err)
+			}
+			continue
+		}
+		if r := Verify([]byte(sig), c); r.Code != OK || len(sig) > MaxSize {
+			t.Errorf("%d bytes: a UserSig of %d: %+v", n, len(sig), r)
+		}
 	}
 }

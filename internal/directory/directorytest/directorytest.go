@@ -49,6 +49,7 @@ func Run(t *testing.T, open func(t *testing.T, o Options) directory.Directory) {
 		{"accounts", accountsLife},
 		{"accounts/bounds", accountsBounds},
 		{"accounts/delete", accountsDelete},
+		{"accounts/profiles", accountsProfiles},
 		{"apps", appsLife},
 		{"apps/refusals", appsRefusals},
 		{"apps/concurrent updates", appsConcurrent},
