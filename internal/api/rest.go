@@ -116,6 +116,7 @@ func (c *restCall) guarded(b []byte) (out []byte, code int) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.s.rest.panics.Inc()
+			c.leaveBody() // the directory may still have an op
 			c.s.log.Error("panic in a REST call", "panic", p, "stack", string(debug.Stack()))
 			out, code = fail(nil, codeInternal, "internal error")
 		}
@@ -226,11 +227,16 @@ func (c *restCall) checkRate() (int, string) {
 	return codeOverRate, fmt.Sprintf("command %s of sdkappid %d is over its limit of %g calls a second", c.cmd.name, c.app.SDKAppID, perSecond)
 }
 
+// scanCopy is scanBody on a copy of the body, which what is scanned aliases: it
+// outlives the request.
+func (c *restCall) scanCopy(member func(sc *jsonScanner, name string) error) (int, string) {
+	return c.scanBody(string(c.ctx.PostBody()), member)
+}
+
 // scanBody reads the body, which must be a JSON object. member must consume each
 // value and says what it found by other means than its error.
-func (c *restCall) scanBody(member func(sc *jsonScanner, name string) error) (int, string) {
-	// The one copy that outlives the request: what is scanned aliases it.
-	err := scanObject(string(c.ctx.PostBody()), member)
+func (c *restCall) scanBody(body string, member func(sc *jsonScanner, name string) error) (int, string) {
+	err := scanObject(body, member)
 	switch {
 	case err == nil:
 		return 0, ""

@@ -37,8 +37,9 @@ func (c *restCall) authenticate(sig []byte) (code int, text string) {
 func (c *restCall) checkCutoff(r *usersig.Result) (code int, text string) {
 	u := userCalls.Get().(*userCall)
 	u.op.Key = presence.Key{App: c.app.SDKAppID, UserID: c.identifier}
+	u.done.reset()
 	c.s.dir.User(&u.op)
-	if !c.s.await(u.done) {
+	if !c.s.awaitLatch(&u.done) {
 		return c.cmd.service.timeout, fmt.Sprintf("the cut-off of identifier %q was not known within %v, retry", c.identifier, c.s.opts.CallTimeout)
 	}
 	known, cutoff := u.op.Code, u.op.User.CutoffS
@@ -57,12 +58,12 @@ func (c *restCall) checkCutoff(r *usersig.Result) (code int, text string) {
 // directory and is not used again.
 type userCall struct {
 	op   directory.UserOp
-	done chan struct{}
+	done latch
 }
 
 var userCalls = sync.Pool{New: func() any {
-	u := &userCall{done: make(chan struct{}, 1)}
-	u.op.Done = func(*directory.UserOp) { u.done <- struct{}{} }
+	u := &userCall{done: newLatch()}
+	u.op.Done = func(*directory.UserOp) { u.done.open() }
 	return u
 }}
 
