@@ -88,7 +88,7 @@ func BenchmarkQuerySockets(b *testing.B) {
 			}
 		}
 	}
-	for code, n := range rig.server.rest.served[commands[queryCommand]] {
+	for code, n := range rig.server.rest.calls[commands[queryCommand]].served {
 		if code != 0 && n.Get() != 0 {
 			b.Errorf("%d answers with code %d", n.Get(), code)
 		}
