@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -45,6 +46,8 @@ func (c *socketCase) median(of []float64) float64 {
 	return s[len(s)/2]
 }
 
+var onlyCases = flag.String("only", "", "rows to measure of the table, as in \"rollcall 500 true\"; default all")
+
 // BenchmarkQuerySockets measures querystate over real sockets: this process is
 // the server, on one core's worth of Go threads, wrk the client. Each iteration
 // is a round of all cases, one after the other, so that what else the machine
@@ -62,13 +65,19 @@ func BenchmarkQuerySockets(b *testing.B) {
 	}
 	rig := newQuerySockets(b)
 	cases := rig.cases()
-	redis := startRedis(b)
+	var redis *redisRig
+	if *onlyCases == "" || strings.HasPrefix(*onlyCases, "redis") {
+		redis = startRedis(b)
+	}
 	if redis != nil {
 		for _, n := range []int{1, 100, 500} {
 			cases = append(cases, &socketCase{server: "redis", ids: n})
 		}
 	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	cases = slices.DeleteFunc(cases, func(c *socketCase) bool {
+		return *onlyCases != "" && *onlyCases != fmt.Sprint(c.server, " ", c.ids, " ", c.detail)
+	})
 	for b.Loop() {
 		static := map[string]float64{}
 		for _, c := range cases {

@@ -381,6 +381,9 @@ func (s *Server) badHTTP(ctx *fasthttp.RequestCtx, err error) {
 }
 
 func isTimeout(err error) bool {
+	if err == nil {
+		return false
+	}
 	var n net.Error
 	return errors.As(err, &n) && n.Timeout()
 }
