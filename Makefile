@@ -8,7 +8,7 @@ LDFLAGS := -X github.com/rollcall-im/rollcall/internal/buildinfo.Version=$(VERSI
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 
-.PHONY: build run test test-client lint bench bench-once fuzz mutants smoke generate clean tools help
+.PHONY: build run test test-client lint bench bench-once bench-query fuzz mutants smoke generate clean tools help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -50,6 +50,11 @@ bench: ## the Go benchmarks, BENCHTIME each
 
 bench-once: ## every benchmark once
 	$(GO) test -run '^$$' -bench . -benchtime 1x ./...
+
+ROUNDS ?= 7
+bench-query: ## querystate over real sockets beside a static answer and Redis, ROUNDS times (wants wrk and redis-server)
+	@command -v wrk >/dev/null || { echo "install wrk and redis-server (both are Debian packages)"; exit 1; }
+	@$(GO) test -run '^$$' -bench '^BenchmarkQuerySockets$$' -benchtime $(ROUNDS)x ./internal/api
 
 fuzz: ## every fuzz target, FUZZTIME each
 	@set -e; for f in $$(git grep -l '^func Fuzz' -- '*_test.go'); do d=./$$(dirname $$f); \

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/presence"
@@ -17,30 +18,33 @@ func (d *Directory) Query(op *directory.QueryOp) {
 		return
 	}
 	op.Users = slices.Grow(op.Users[:0], len(op.UserIDs))[:len(op.UserIDs)]
+	op.Room = op.Room[:0]
 	d.table.Lookup(op.App, op.UserIDs, func(i int, u *presence.User) {
-		fillState(&op.Users[i], u, op.Detail)
+		fillState(op, &op.Users[i], u)
 	})
 	op.Done(op)
 }
 
-// fillState answers about one user into st, reusing its room.
-func fillState(st *directory.UserState, u *presence.User, detail bool) {
-	*st = directory.UserState{Instances: st.Instances[:0]}
+// fillState answers about one user into st. u is lent.
+func fillState(op *directory.QueryOp, st *directory.UserState, u *presence.User) {
 	if u == nil || !u.Registered {
-		st.Code = presence.CodeAccountNotExist
+		*st = directory.UserState{Code: presence.CodeAccountNotExist}
 		return
 	}
-	st.Status, st.LastSeenMS, st.Seq = u.Status(), u.LastSeenMS, u.Seq
-	if !detail {
+	*st = directory.UserState{Status: u.Status(), LastSeenMS: u.LastSeenMS, Seq: u.Seq}
+	if !op.Detail {
 		return
 	}
-	st.CustomStatus = u.CustomStatus
+	st.CustomStatus = strings.Clone(u.CustomStatus)
+	begin := len(op.Room)
 	for i := range u.Instances {
 		in := &u.Instances[i]
-		st.Instances = append(st.Instances, directory.InstanceState{
+		op.Room = append(op.Room, directory.InstanceState{
 			InstID: in.InstID, Platform: in.Device.Platform, Status: in.Status,
 		})
 	}
+	// If Room moved, what lies in the old one stays as it is.
+	st.Instances = op.Room[begin:len(op.Room):len(op.Room)]
 }
 
 // User implements directory.Directory.
