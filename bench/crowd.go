@@ -29,6 +29,7 @@ type crowd struct {
 	// Atomic.
 	alive   []atomic.Bool // by user: has a live link as far as the client knows
 	settled atomic.Int64  // logins that have ended well or badly
+	goal    atomic.Int64  // logins that are to end
 	stop    atomic.Bool   // asks the swarm to end
 
 	// Owned by the swarm.
@@ -53,7 +54,8 @@ type wave struct {
 	window   int     // logins under way at most, 0 = any number
 }
 
-// due is when the next login is due by the offered rate.
+// due is when the next login is due by the offered rate. With a window there is
+// none: each begins when it may.
 func (c *crowd) due() time.Duration {
 	if c.wave.rate == 0 {
 		return c.wave.begin
@@ -141,7 +143,11 @@ func (c *crowd) step(now time.Duration) (next time.Duration, done bool) {
 		case w.window > 0 && c.opened-int(c.settled.Load()) >= w.window:
 			return next, false
 		}
-		c.swarm.open(c.opened, c.due())
+		due := c.due()
+		if w.window > 0 {
+			due = c.swarm.now()
+		}
+		c.swarm.open(c.opened, due)
 		c.opened++
 	}
 	return now, false
@@ -181,12 +187,13 @@ func (c *crowd) do(f func()) bool {
 // one's end; watch is called every 20 ms in between. It reports false if it was
 // interrupted or the swarm broke.
 func (c *crowd) raise(ctx context.Context, to int, rate float64, window int, watch func()) bool {
+	c.goal.Store(int64(to))
 	if !c.do(func() { c.wave = wave{from: c.opened, to: to, begin: c.swarm.now(), rate: rate, window: window} }) {
 		return false
 	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for turn := 0; int(c.settled.Load()) < to; turn++ {
+	for turn := 0; c.settled.Load() < c.goal.Load(); turn++ {
 		select {
 		case <-ctx.Done():
 			return false
@@ -205,8 +212,8 @@ func (c *crowd) raise(ctx context.Context, to int, rate float64, window int, wat
 // cut ends the raise that is under way: no more logins begin. It returns how many have begun.
 func (c *crowd) cut() (begun int) {
 	c.do(func() {
-		c.wave.to = c.opened
-		begun = c.opened
+		c.wave.to, begun = c.opened, c.opened
+		c.goal.Store(int64(begun))
 	})
 	return begun
 }

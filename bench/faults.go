@@ -59,6 +59,16 @@ func (f *faults) add(kind Fault, format string, args ...any) {
 	}
 }
 
+// addMany counts n faults of a kind with their first texts.
+func (f *faults) addMany(kind Fault, n uint64, when string, texts []string) {
+	for _, text := range texts {
+		f.add(kind, "%s: %s", when, text)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.counts[kind] += n - uint64(len(texts))
+}
+
 func (f *faults) total() uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -111,7 +111,11 @@ func (s *swarm) loginOK(l *link, body []byte) bool {
 	s.loginsOK.Add(1)
 	// The first heartbeat comes at a random part of the interval: a storm of
 	// logins must not become a storm of heartbeats.
-	s.at(l, now+time.Duration(rand.Int64N(int64(interval))))
+	first := time.Duration(rand.Int64N(int64(interval)))
+	if s.mute {
+		first = interval * 9 / 10
+	}
+	s.at(l, now+first)
 	s.loggedIn(l)
 	return l.state != linkClosed
 }
@@ -123,6 +127,18 @@ func (s *swarm) beatOK(l *link) {
 	s.outstanding--
 	l.state = linkOnline
 	s.at(l, now+l.interval*9/10+time.Duration(rand.Int64N(int64(l.interval/10)+1)))
+}
+
+// beatNow ends the mute: every link sends heartbeats, at most `every` apart.
+func (s *swarm) beatNow(every time.Duration) {
+	s.mute, s.beatEvery = false, every
+	now := s.now()
+	for i := range s.links[:s.used] {
+		if l := &s.links[i]; l.live() {
+			l.interval = min(l.interval, every)
+			s.at(l, now+time.Duration(rand.Int64N(int64(l.interval))))
+		}
+	}
 }
 
 // sendBeat sends a heartbeat and waits for its answer.

@@ -49,6 +49,7 @@ type swarm struct {
 	lastLogin           time.Duration
 	outstanding         int  // heartbeats to be answered
 	quiet               bool // send no more heartbeats
+	mute                bool // the first heartbeat comes after a whole interval; beatNow ends it
 
 	// Atomic.
 	opened, online, loginsOK, beatsSent, beatsOK atomic.Uint64
