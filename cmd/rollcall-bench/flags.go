@@ -44,7 +44,7 @@ func newFlags(name string, c *common) *flag.FlagSet {
 	f.DurationVar(&c.o.AnswerTimeout, "answer-timeout", 10*time.Second, "how long an answer may take")
 	f.DurationVar(&c.o.SettleTimeout, "settle-timeout", 10*time.Second, "how long the server may take to show a logout or a death")
 	f.IntVar(&c.o.ServerPID, "server-pid", 0, "measure CPU and memory of this process")
-	f.DurationVar(&c.every, "progress", 0, "print a line of progress this often, where there is no terminal; 0 = never")
+	f.DurationVar(&c.every, "progress", 0, "print a line of progress this often; 0 = one line that overwrites itself, on a terminal only")
 	f.StringVar(&c.json, "json", "", "write the result to this `file`, - for standard output")
 	return f
 }

@@ -129,11 +129,11 @@ func execute(j *job, stdout, stderr io.Writer) int {
 	return exitOK
 }
 
-// progressLine shows one line that overwrites itself on a terminal; elsewhere a
-// line of its own, not more often than every says.
+// progressLine shows one line that overwrites itself on a terminal. With every
+// it prints lines instead, wherever it is, not more often than that.
 func progressLine(w io.Writer, every time.Duration) (show func(string), clear func()) {
 	f, ok := w.(*os.File)
-	if ok && term.IsTerminal(int(f.Fd())) {
+	if ok && every <= 0 && term.IsTerminal(int(f.Fd())) {
 		return func(s string) { fmt.Fprintf(f, "\r\x1b[K%s", s) }, func() { fmt.Fprint(f, "\r\x1b[K") }
 	}
 	if every <= 0 {
