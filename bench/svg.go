@@ -131,6 +131,9 @@ func (c *chart) grid(b *strings.Builder, ax, ay axis) {
 		ticks = ax.ticks()
 	}
 	for _, t := range ticks {
+		if t.at > ax.max {
+			break
+		}
 		x := ax.pixel(t.at)
 		fmt.Fprintf(b, `<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" class="g"/><text x="%.1f" y="%d" class="l" text-anchor="middle">%s</text>`,
 			x, roomTop, x, chartH-roomBottom, x, chartH-roomBottom+16, html.EscapeString(t.text))
