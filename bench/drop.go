@@ -104,6 +104,7 @@ func (d *drop) find(ctx context.Context) (DropResult, bool) {
 	var why wrongs
 	for len(left) > 0 {
 		var err error
+		round := time.Now()
 		if left, why, err = d.c.check.pass(ctx, left, look); err != nil {
 			return res, false
 		}
@@ -111,7 +112,8 @@ func (d *drop) find(ctx context.Context) (DropResult, bool) {
 		if len(left) == 0 || s.now() > last+d.limit {
 			break
 		}
-		if !pause(ctx, max(5*time.Millisecond, min(250*time.Millisecond, first-s.now()))) {
+		// Polling must not keep the server from its work: half of the time at most.
+		if !pause(ctx, max(5*time.Millisecond, time.Since(round), min(250*time.Millisecond, first-s.now()))) {
 			return res, false
 		}
 	}

@@ -151,7 +151,11 @@ func (f *fake) serve(c net.Conn) {
 				f.mu.Unlock()
 			}
 			buf = buf[n:]
-			if !f.write(c, answer) || last {
+			if !f.write(c, answer) {
+				f.lost(user)
+				return
+			}
+			if last {
 				return
 			}
 		}

@@ -152,7 +152,7 @@ func (r *mixedRun) mix(ctx context.Context) (visits int, ok bool) {
 	})
 	load.Go(func() { queries.run(limited, 16, func(_ int, due time.Time) { r.ask(limited, due) }) })
 	for limited.Err() == nil && time.Since(begin) < o.Duration {
-		pause(limited, min(time.Second, o.Duration))
+		pause(limited, min(time.Second, o.Duration-time.Since(begin)))
 		o.Progress(fmt.Sprintf("mixing: %d logins, %d online, %d errors", r.swarm.loginsOK.Load(), r.swarm.online.Load(), r.faults.total()))
 	}
 	load.Wait()
@@ -160,11 +160,25 @@ func (r *mixedRun) mix(ctx context.Context) (visits int, ok bool) {
 		r.faults.add(FaultLate, "%d of %d kicks were not done in time", int64(kicks.limit)-kicks.next.Load(), kicks.limit)
 	}
 	r.kicker.wait(ctx, o.AnswerTimeout)
+	r.lastLogins(limited)
 	visits, ok = r.empty(ctx)
 	close(r.left)
 	read.Wait()
 	return visits, ok
 }
+
+// lastLogins waits until every login that was offered has begun.
+func (r *mixedRun) lastLogins(limited context.Context) {
+	for {
+		var begun int
+		if !r.do(func() { begun = r.begun }) || begun >= r.offered() || !pause(limited, 5*time.Millisecond) {
+			return
+		}
+	}
+}
+
+// offered is how many logins of visitors are due in all.
+func (r *mixedRun) offered() int { return int(math.Ceil(r.opts.Rate*r.opts.Duration.Seconds() - 1e-9)) }
 
 // empty sends the visitors who are still there home, and waits until they are.
 func (r *mixedRun) empty(ctx context.Context) (visits int, ok bool) {
@@ -304,7 +318,7 @@ func (r *mixedRun) results(res *Result) {
 	res.Kicks = r.kicker.result(o.KickRate)
 	out := latencyOf(r.swarm.logout)
 	res.Logouts = &out
-	if wanted := int(math.Ceil(o.Rate * o.Duration.Seconds())); r.begun < wanted {
+	if wanted := r.offered(); r.begun < wanted {
 		r.faults.add(FaultLate, "%d of %d logins did not begin while they were offered", wanted-r.begun, wanted)
 	}
 }
