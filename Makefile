@@ -8,10 +8,10 @@ LDFLAGS := -X github.com/rollcall-im/rollcall/internal/buildinfo.Version=$(VERSI
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 
-.PHONY: build run test test-client lint bench bench-once bench-query fuzz mutants smoke generate clean tools help
+.PHONY: build run test test-client lint bench bench-go bench-once bench-query bench-million bench-peers fuzz mutants smoke generate clean tools help
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{printf "%-12s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{printf "%-14s %s\n", $$1, $$2}'
 
 build: ## bin/rollcall and bin/rollcall-bench
 	@mkdir -p bin
@@ -45,7 +45,16 @@ lint: ## gofmt, vet, staticcheck, tidy, govulncheck where its database can be re
 	  if grep -qiE 'no such host|dial tcp|connection refused|fetching vulnerabilities|403 Forbidden|i/o timeout' .govulncheck.out; then echo "govulncheck: its database cannot be reached from here, skipped"; status=0; \
 	  else cat .govulncheck.out; fi; rm -f .govulncheck.out; exit $$status
 
-bench: ## the Go benchmarks, BENCHTIME each
+bench: build ## every load scenario for some seconds against a server of its own: bench/results/*.json and report.html
+	bench/short
+
+bench-million: ## LINKS (1000000, or max) links in one process, in a guest where files are capped; takes an hour or two
+	bench/million
+
+bench-peers: build ## idle links and logins beside mosquitto, nats-server and mochi-mqtt, one table
+	bench/peers/run
+
+bench-go: ## the Go benchmarks, BENCHTIME each
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
 
 bench-once: ## every benchmark once
