@@ -7,8 +7,9 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -X github.com/rollcall-im/rollcall/internal/buildinfo.Version=$(VERSION)
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
+ROUNDS ?= 3
 
-.PHONY: build run test test-client lint bench bench-once fuzz mutants smoke generate clean tools help
+.PHONY: build run test test-client lint bench bench-once bench-wheel fuzz mutants smoke generate clean tools help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -44,6 +45,9 @@ bench: ## the Go benchmarks, BENCHTIME each
 
 bench-once: ## every benchmark once
 	$(GO) test -run '^$$' -bench . -benchtime 1x ./...
+
+bench-wheel: ## the timing wheel beside its targets and other timers, ROUNDS rounds
+	GOMAXPROCS=1 $(GO) test -count 1 -run '^TestPeers$$' -v -timeout 60m ./internal/wheel -peers $(ROUNDS)
 
 fuzz: ## every fuzz target, FUZZTIME each
 	@set -e; for f in $$(git grep -l '^func Fuzz' -- '*_test.go'); do d=./$$(dirname $$f); \
