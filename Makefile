@@ -7,8 +7,9 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -X github.com/rollcall-im/rollcall/internal/buildinfo.Version=$(VERSION)
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
+ROUNDS ?= 3
 
-.PHONY: build run test test-client lint bench bench-go bench-once bench-query bench-million bench-peers fuzz mutants smoke generate clean tools help
+.PHONY: build run test test-client lint bench bench-go bench-once bench-query bench-shard bench-wheel bench-million bench-peers fuzz mutants smoke generate clean tools help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -60,10 +61,12 @@ bench-go: ## the Go benchmarks, BENCHTIME each
 bench-once: ## every benchmark once
 	$(GO) test -run '^$$' -bench . -benchtime 1x ./...
 
-ROUNDS ?= 7
 bench-query: ## querystate over real sockets beside a static answer and Redis, ROUNDS times (wants wrk and redis-server)
 	@command -v wrk >/dev/null || { echo "install wrk and redis-server (both are Debian packages)"; exit 1; }
 	@$(GO) test -run '^$$' -bench '^BenchmarkQuerySockets$$' -benchtime $(ROUNDS)x ./internal/api
+
+bench-wheel: ## the timing wheel beside its targets and other timers, ROUNDS rounds
+	GOMAXPROCS=1 $(GO) test -count 1 -run '^TestPeers$$' -v -timeout 60m ./internal/wheel -peers $(ROUNDS)
 
 fuzz: ## every fuzz target, FUZZTIME each
 	@set -e; for f in $$(git grep -l '^func Fuzz' -- '*_test.go'); do d=./$$(dirname $$f); \

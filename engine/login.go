@@ -294,8 +294,9 @@ func (l *Loop) newTicket(s *Session, c *loginCall) []byte {
 	return l.scratch
 }
 
-// maxIdleCalls bounds the calls that a loop keeps for reuse.
-const maxIdleCalls = 256
+// maxIdleCalls bounds the calls that a loop keeps for reuse: those of a step, by
+// the default Batch.
+const maxIdleCalls = 512
 
 func (l *Loop) newLoginCall() *loginCall {
 	if n := len(l.logins); n > 0 {

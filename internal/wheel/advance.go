@@ -90,10 +90,16 @@ func (w *Wheel) serve() uint32 {
 func (w *Wheel) touch(q uint32, most int) int {
 	c := w.chunk(w.chunk(w.last[q]).next)
 	n := min(int(c.end-c.first), most)
-	for k := c.first; k < c.first+uint8(n); k++ {
-		id := c.id(k)
-		w.touched += *w.pos(id)
-		w.ahead(id)
+	end := c.first + uint8(n)
+	var sum pos
+	for k := c.first; k < end; k++ { // short, so that all of them are under way
+		sum += *w.pos(c.id(k))
+	}
+	w.touched = sum
+	if w.ahead != nil {
+		for k := c.first; k < end; k++ {
+			w.ahead(c.id(k))
+		}
 	}
 	return n
 }

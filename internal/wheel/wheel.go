@@ -94,9 +94,6 @@ func (o *Options) validate() {
 	if o.Slots < 64 || o.Slots > maxSlots || o.Slots&(o.Slots-1) != 0 {
 		panic(fmt.Sprintf("wheel: Slots is %d, want a power of two from 64 to %d", o.Slots, maxSlots))
 	}
-	if o.Ahead == nil {
-		o.Ahead = func(uint32) {}
-	}
 }
 
 // Wheel is a timing wheel. Timers are named by ids below what Grow was given;
