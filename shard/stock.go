@@ -1,0 +1,120 @@
+package shard
+
+import "math/bits"
+
+// grace is how many lines wait before they are used again. Readers do not need
+// it to be right; it makes it rare that one has to look again.
+const grace = 32
+
+// stock is the lines of one shard, owned by its writer. New lines come from the
+// first page that has some, so that the pages at the end run empty.
+type stock struct {
+	arena *arena
+	pages []uint32 // that the shard holds
+	avail []uint64 // a bit per page: it has free lines
+	lines int      // in use or waiting
+
+	wait   [grace]uint32 // retired lines, a ring
+	oldest int
+	waits  int
+}
+
+// take returns a line to write a record to.
+func (s *stock) take() uint32 {
+	s.lines++
+	for i, w := range s.avail {
+		if w != 0 {
+			return s.takeFrom(i*64 + bits.TrailingZeros64(w))
+		}
+	}
+	p := s.arena.alloc(0)
+	pg := s.arena.page(p)
+	pg.free, pg.pos = ^uint64(0), uint32(len(s.pages))
+	s.pages = append(s.pages, p)
+	if len(s.pages) > 64*len(s.avail) {
+		s.avail = append(s.avail, 0)
+	}
+	s.setAvail(pg.pos, true)
+	return s.takeFrom(int(pg.pos))
+}
+
+func (s *stock) takeFrom(pos int) uint32 {
+	p := s.pages[pos]
+	pg := s.arena.page(p)
+	bit := bits.TrailingZeros64(pg.free)
+	pg.free &= pg.free - 1
+	if pg.free == 0 {
+		s.setAvail(uint32(pos), false)
+	}
+	return p<<pageBits | uint32(bit)
+}
+
+func (s *stock) setAvail(pos uint32, on bool) {
+	if on {
+		s.avail[pos/64] |= 1 << (pos % 64)
+	} else {
+		s.avail[pos/64] &^= 1 << (pos % 64)
+	}
+}
+
+// retire takes back a line that readers may still stand on.
+func (s *stock) retire(n uint32) {
+	if s.waits == grace {
+		s.put(s.wait[s.oldest])
+		s.waits--
+		s.oldest = (s.oldest + 1) % grace
+	}
+	s.wait[(s.oldest+s.waits)%grace] = n
+	s.waits++
+}
+
+// drain ends the waiting of all lines: the shard is empty.
+func (s *stock) drain() {
+	for ; s.waits > 0; s.waits-- {
+		s.put(s.wait[s.oldest])
+		s.oldest = (s.oldest + 1) % grace
+	}
+	for s.lines == 0 && len(s.pages) > 0 {
+		s.drop(uint32(len(s.pages) - 1))
+	}
+}
+
+// put makes a line free. A page without a line in use is given back if that
+// leaves the shard a page's worth of free lines.
+func (s *stock) put(n uint32) {
+	s.lines--
+	p := n >> pageBits
+	pg := s.arena.page(p)
+	pg.free |= 1 << (n % pageLines)
+	s.setAvail(pg.pos, true)
+	if ^pg.free == 0 && s.room() >= 2*pageLines {
+		s.drop(pg.pos)
+	}
+}
+
+// room is the number of free lines.
+func (s *stock) room() int { return len(s.pages)*pageLines - s.lines }
+
+// drop gives page number pos back; the last page takes its place.
+func (s *stock) drop(pos uint32) {
+	p, last := s.pages[pos], uint32(len(s.pages)-1)
+	moved := s.arena.page(s.pages[last])
+	s.setAvail(pos, moved.free != 0)
+	s.pages[pos], moved.pos = s.pages[last], pos
+	s.setAvail(last, false)
+	s.pages = s.pages[:last]
+	if need := (len(s.pages) + 63) / 64; need < len(s.avail) {
+		s.avail = s.avail[:need]
+	}
+	s.arena.release(p, 0)
+}
+
+// sparse reports whether the shard holds more than twice the pages that its
+// lines need; then records are moved off the pages from number keep on.
+func (s *stock) sparse() (keep uint32, yes bool) {
+	need := s.lines/pageLines + s.lines/(4*pageLines) + 1
+	return uint32(need), len(s.pages) > 2*need+1
+}
+
+// pos is where the page of line n stands in the shard's list.
+func (s *stock) pos(n uint32) uint32 { return s.arena.page(n >> pageBits).pos }
