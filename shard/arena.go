@@ -75,7 +75,7 @@ func (a *arena) alloc(order int) uint32 {
 		a.putLocked(a.moreLocked(), maxOrder)
 		p, _ = a.takeLocked(order)
 	}
-	if a.free < chunkPages && a.resident >= hugeFrom && !a.heap && a.filling.CompareAndSwap(false, true) {
+	if a.free < 2*chunkPages && a.resident >= hugeFrom && !a.heap && a.filling.CompareAndSwap(false, true) {
 		go a.fillAhead()
 	}
 	return p
@@ -209,7 +209,7 @@ func (a *arena) takeLocked(order int) (p uint32, ok bool) {
 }
 
 // putLocked makes a block free, joined with its buddy if that is free too. A
-// chunk that became free is given back if we hold another as large.
+// chunk that became free is given back if enough is free besides.
 func (a *arena) putLocked(p uint32, order int) {
 	for ; order < maxOrder; order++ {
 		buddy := p ^ 1<<order
@@ -219,10 +219,19 @@ func (a *arena) putLocked(p uint32, order int) {
 		a.unlinkLocked(buddy)
 		p &^= 1 << order
 	}
-	if order == maxOrder && a.free >= chunkPages && a.giveBackLocked(p/chunkPages) {
+	if order == maxOrder && a.free >= a.spareLocked() && a.giveBackLocked(p/chunkPages) {
 		return
 	}
 	a.linkLocked(p, order)
+}
+
+// spareLocked is how many pages stay with us for the next writes: more than
+// fillAhead would fetch again.
+func (a *arena) spareLocked() int {
+	if a.resident < hugeFrom {
+		return chunkPages
+	}
+	return 3 * chunkPages
 }
 
 func (a *arena) giveBackLocked(c uint32) bool {

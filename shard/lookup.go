@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/rollcall-im/rollcall/internal/presence"
 )
@@ -35,8 +36,7 @@ type scratch struct {
 	summary Summary
 	stream  []byte
 	text    []byte
-	probes  [group]probe
-	good    [group]bool
+	aims    [group]aimed
 	batch   []record
 	w       words
 }
@@ -52,10 +52,10 @@ func (t *Table) Lookup(app uint32, ids []string, visit func(i int, u *presence.U
 		part := ids[base:min(base+group, len(ids))]
 		t.ahead(s, app, part)
 		for i := range part {
-			t.touchMore(s, i)
+			t.touchMore(&s.aims[i])
 		}
 		for i := range part {
-			visit(base+i, t.lookUser(s, i))
+			visit(base+i, t.lookUser(s, &s.aims[i]))
 			t.spoil(s)
 		}
 	}
@@ -71,7 +71,7 @@ func (t *Table) LookupStatus(app uint32, ids []string, visit func(i int, u *Summ
 		part := ids[base:min(base+group, len(ids))]
 		t.ahead(s, app, part)
 		for i := range part {
-			visit(base+i, t.lookSummary(s, i))
+			visit(base+i, t.lookSummary(s, &s.aims[i]))
 			t.spoil(s)
 		}
 	}
@@ -101,28 +101,36 @@ func (t *Table) GetStatus(k presence.Key, dst *Summary) bool {
 	return found
 }
 
+// aimed is an id of a batch: what is looked for, and where it probably is.
+type aimed struct {
+	probe
+	good bool // it is a UserID
+	x    index
+	slot *atomic.Uint64 // nil: nowhere near
+}
+
 // ahead hashes a group of ids, then touches all their buckets, then the records
 // that these lead to: the cache misses of all ids overlap.
 func (t *Table) ahead(s *scratch, app uint32, ids []string) {
 	for i, id := range ids {
-		p := &s.probes[i]
-		if s.good[i] = t.aim(p, app, id); s.good[i] {
-			x := index(t.indexes[p.shard].Load())
-			touch(t.bucket(x, x.home(p.tag)))
+		a := &s.aims[i]
+		if a.good = t.aim(&a.probe, app, id); a.good {
+			a.x = index(t.indexes[a.shard].Load())
+			touch(t.bucket(a.x, a.x.home(a.tag)))
 		}
 	}
 	for i := range ids {
-		if s.good[i] {
-			if l := t.guess(&s.probes[i]); l != nil {
-				touch(l)
+		a := &s.aims[i]
+		if a.slot = nil; a.good {
+			if a.slot = t.guess(&a.probe, a.x); a.slot != nil {
+				touch(t.arena.line(uint32(a.slot.Load())))
 			}
 		}
 	}
 }
 
-// guess returns the line that probably holds the user's record.
-func (t *Table) guess(p *probe) *line {
-	x := index(t.indexes[p.shard].Load())
+// guess returns the place that probably leads to the user's record.
+func (t *Table) guess(p *probe, x index) *atomic.Uint64 {
 	b := t.bucket(x, x.home(p.tag))
 	m := match(b, p.tag)
 	if m == 0 {
@@ -134,47 +142,68 @@ func (t *Table) guess(p *probe) *line {
 			return nil
 		}
 	}
-	return t.arena.line(uint32(b[bits.TrailingZeros(m)&7].Load()))
+	return &b[bits.TrailingZeros(m)&7]
+}
+
+// findAimed is find, which begins where the user probably is.
+func (t *Table) findAimed(a *aimed, w *words) (found bool) {
+	if !a.good {
+		return false
+	}
+	if a.slot != nil {
+		if found, sure := t.compare(a.x, &a.probe, a.slot, w); found && sure && t.current(a.shard, a.x) {
+			return true
+		}
+	}
+	return t.find(&a.probe, w)
 }
 
 // touchMore touches the second line of a user's record, where its head is here.
-func (t *Table) touchMore(s *scratch, i int) {
-	if !s.good[i] {
+func (t *Table) touchMore(a *aimed) {
+	if a.slot == nil {
 		return
 	}
-	if l := t.guess(&s.probes[i]); l != nil {
-		if n := uint32(l[wordLink].Load() >> 32); n != 0 {
-			touch(t.arena.line(n))
-		}
+	l := t.arena.line(uint32(a.slot.Load()))
+	if n := uint32(l[wordLink].Load() >> 32); n != 0 {
+		touch(t.arena.line(n))
 	}
 }
 
-func (t *Table) lookUser(s *scratch, i int) *presence.User {
-	if !s.good[i] {
-		return nil
+// loadAimed is load for a batch, into the scratch.
+func (t *Table) loadAimed(s *scratch, a *aimed) (stream []byte, found bool) {
+	if !t.findAimed(a, &s.w) {
+		return nil, false
 	}
-	stream, found := t.load(&s.probes[i], &s.w, s.stream[:0])
+	stream, whole := t.rest(&s.w, s.stream[:0])
+	if !whole {
+		if stream, found = t.load(&a.probe, &s.w, s.stream[:0]); !found {
+			return nil, false
+		}
+	}
+	s.stream, s.text = stream, s.text[:0]
+	return stream, true
+}
+
+func (t *Table) lookUser(s *scratch, a *aimed) *presence.User {
+	stream, found := t.loadAimed(s, a)
 	if !found {
 		return nil
 	}
-	s.stream, s.text = stream, s.text[:0]
 	r := reader{b: stream, names: &t.names, text: &s.text}
 	r.user(&s.w, &s.user)
 	return &s.user
 }
 
-func (t *Table) lookSummary(s *scratch, i int) *Summary {
-	if !s.good[i] || !t.find(&s.probes[i], &s.w) {
+func (t *Table) lookSummary(s *scratch, a *aimed) *Summary {
+	r := reader{names: &t.names, text: &s.text}
+	if !t.findAimed(a, &s.w) {
 		return nil
 	}
-	r := reader{names: &t.names, text: &s.text}
 	if !s.w.brief() {
-		stream, found := t.load(&s.probes[i], &s.w, s.stream[:0])
-		if !found {
+		var found bool
+		if r.b, found = t.loadAimed(s, a); !found {
 			return nil
 		}
-		s.stream, s.text = stream, s.text[:0]
-		r.b = stream
 	}
 	r.summary(&s.w, &s.summary)
 	return &s.summary

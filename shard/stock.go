@@ -109,11 +109,11 @@ func (s *stock) drop(pos uint32) {
 	s.arena.release(p, 0)
 }
 
-// sparse reports whether the shard holds more than twice the pages that its
-// lines need; then records are moved off the pages from number keep on.
+// sparse reports whether the shard holds half as many pages again as its lines
+// need with some room; then records are moved off the pages from number keep on.
 func (s *stock) sparse() (keep uint32, yes bool) {
 	need := s.lines/pageLines + s.lines/(4*pageLines) + 1
-	return uint32(need), len(s.pages) > 2*need+1
+	return uint32(need), len(s.pages) > need+need/2+1
 }
 
 // pos is where the page of line n stands in the shard's list.

@@ -2,9 +2,11 @@ package embedded
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/presence"
+	"github.com/rollcall-im/rollcall/shard"
 )
 
 // Query implements directory.Directory. It reads committed states on the
@@ -17,29 +19,29 @@ func (d *Directory) Query(op *directory.QueryOp) {
 		return
 	}
 	op.Users = slices.Grow(op.Users[:0], len(op.UserIDs))[:len(op.UserIDs)]
-	d.table.Lookup(op.App, op.UserIDs, func(i int, u *presence.User) {
-		fillState(&op.Users[i], u, op.Detail)
+	d.table.LookupStatus(op.App, op.UserIDs, func(i int, s *shard.Summary) {
+		fillState(&op.Users[i], s, op.Detail)
 	})
 	op.Done(op)
 }
 
-// fillState answers about one user into st, reusing its room.
-func fillState(st *directory.UserState, u *presence.User, detail bool) {
+// fillState answers about one user into st, reusing its room. s is lent.
+func fillState(st *directory.UserState, s *shard.Summary, detail bool) {
+	custom := st.CustomStatus
 	*st = directory.UserState{Instances: st.Instances[:0]}
-	if u == nil || !u.Registered {
+	if s == nil || !s.Registered {
 		st.Code = presence.CodeAccountNotExist
 		return
 	}
-	st.Status, st.LastSeenMS, st.Seq = u.Status(), u.LastSeenMS, u.Seq
+	st.Status, st.LastSeenMS, st.Seq = s.Status, s.LastSeenMS, s.Seq
 	if !detail {
 		return
 	}
-	st.CustomStatus = u.CustomStatus
-	for i := range u.Instances {
-		in := &u.Instances[i]
-		st.Instances = append(st.Instances, directory.InstanceState{
-			InstID: in.InstID, Platform: in.Device.Platform, Status: in.Status,
-		})
+	if st.CustomStatus = custom; custom != s.CustomStatus {
+		st.CustomStatus = strings.Clone(s.CustomStatus)
+	}
+	for _, in := range s.Instances {
+		st.Instances = append(st.Instances, directory.InstanceState(in))
 	}
 }
 
