@@ -155,22 +155,16 @@ func (a *arena) addLocked(chunks []held) uint32 {
 }
 
 // moreLocked returns the first page of a chunk that is now ours: one that was
-// given back before, or a new one.
+// given back before, or a new one. It has small pages: a writer waits here, and
+// for a huge page the system may have to move others' memory (15 ms were seen).
 func (a *arena) moreLocked() uint32 {
-	huge := a.resident >= hugeFrom && !a.heap
 	c, again := a.popAwayLocked()
 	if !again {
-		chunks := a.fresh(1)
-		if huge {
-			makeHuge(chunks[0].lines)
-		}
-		return a.addLocked(chunks)
+		return a.addLocked(a.fresh(1))
 	}
 	a.resident++
 	if a.heap {
 		a.setLinesLocked(c, new(chunk))
-	} else if huge {
-		makeHuge((*a.dir.Load())[c].lines)
 	}
 	return c * chunkPages
 }

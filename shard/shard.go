@@ -11,6 +11,7 @@ type shard struct {
 	// Owned by the writer.
 	writes uint64 // records written
 	sweep  uint32 // the bucket at which tidy goes on
+	sweeps uint32 // buckets that tidy has still to go through
 	draft  draft
 	stock  stock
 }
@@ -206,15 +207,20 @@ func (t *Table) swap(shard uint32, y index) {
 // order is the order of the block that holds an index of that size.
 func order(bits uint) int { return max(0, int(bits)-pageBits) }
 
-// tidy moves records together while the shard holds many pages for few lines:
+// tidy moves records together when the shard holds many pages for few lines:
 // those of one bucket per write. So the work of a write stays bounded, and a
 // shard that was emptied, or whose users went Offline, gives its memory back.
 func (t *Table) tidy(s *shard, shard uint32) {
 	keep, yes := s.stock.sparse()
-	if !yes {
+	x := index(t.indexes[shard].Load())
+	if yes && s.sweeps == 0 {
+		s.sweeps = x.size() // once begun, to the end
+		s.stock.sort()
+	}
+	if s.sweeps == 0 {
 		return
 	}
-	x := index(t.indexes[shard].Load())
+	s.sweeps--
 	b := t.bucket(x, s.sweep)
 	s.sweep++
 	for j := 1; j <= slots; j++ {

@@ -1,6 +1,9 @@
 package shard
 
-import "math/bits"
+import (
+	"math/bits"
+	"slices"
+)
 
 // grace is how many lines wait before they are used again. Readers do not need
 // it to be right; it makes it rare that one has to look again.
@@ -75,37 +78,33 @@ func (s *stock) drain() {
 		s.oldest = (s.oldest + 1) % grace
 	}
 	for s.lines == 0 && len(s.pages) > 0 {
-		s.drop(uint32(len(s.pages) - 1))
+		s.drop()
 	}
 }
 
-// put makes a line free. A page without a line in use is given back if that
-// leaves the shard a page's worth of free lines.
+// put makes a line free. Pages at the end without a line in use are given back,
+// but for a page's worth of free lines.
 func (s *stock) put(n uint32) {
 	s.lines--
-	p := n >> pageBits
-	pg := s.arena.page(p)
+	pg := s.arena.page(n >> pageBits)
 	pg.free |= 1 << (n % pageLines)
 	s.setAvail(pg.pos, true)
-	if ^pg.free == 0 && s.room() >= 2*pageLines {
-		s.drop(pg.pos)
+	for ^pg.free == 0 && int(pg.pos) == len(s.pages)-1 && s.room() >= 2*pageLines {
+		s.drop()
+		pg = s.arena.page(s.pages[len(s.pages)-1])
 	}
 }
 
 // room is the number of free lines.
 func (s *stock) room() int { return len(s.pages)*pageLines - s.lines }
 
-// drop gives page number pos back; the last page takes its place.
-func (s *stock) drop(pos uint32) {
-	p, last := s.pages[pos], uint32(len(s.pages)-1)
-	moved := s.arena.page(s.pages[last])
-	s.setAvail(pos, moved.free != 0)
-	s.pages[pos], moved.pos = s.pages[last], pos
-	s.setAvail(last, false)
+// drop gives the last page back.
+func (s *stock) drop() {
+	last := len(s.pages) - 1
+	p := s.pages[last]
+	s.setAvail(uint32(last), false)
 	s.pages = s.pages[:last]
-	if need := (len(s.pages) + 63) / 64; need < len(s.avail) {
-		s.avail = s.avail[:need]
-	}
+	s.avail = s.avail[:(last+63)/64]
 	s.arena.release(p, 0)
 }
 
@@ -114,6 +113,17 @@ func (s *stock) drop(pos uint32) {
 func (s *stock) sparse() (keep uint32, yes bool) {
 	need := s.lines/pageLines + s.lines/(4*pageLines) + 1
 	return uint32(need), len(s.pages) > need+need/2+1
+}
+
+// sort orders the pages by number. New lines then come from the lowest, and the
+// highest run empty: in all shards, so that whole chunks do.
+func (s *stock) sort() {
+	slices.Sort(s.pages)
+	for pos, p := range s.pages {
+		pg := s.arena.page(p)
+		pg.pos = uint32(pos)
+		s.setAvail(pg.pos, pg.free != 0)
+	}
 }
 
 // pos is where the page of line n stands in the shard's list.
