@@ -8,7 +8,7 @@ LDFLAGS := -X github.com/rollcall-im/rollcall/internal/buildinfo.Version=$(VERSI
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 
-.PHONY: build run test test-client lint bench bench-once fuzz mutants smoke generate clean tools help
+.PHONY: build run test test-client lint bench bench-shard bench-once fuzz mutants smoke generate clean tools help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -41,6 +41,12 @@ lint: ## gofmt, vet, staticcheck, tidy, govulncheck where its database can be re
 
 bench: ## the Go benchmarks, BENCHTIME each
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+
+SHARD_USERS ?= 1000000 10000000
+bench-shard: ## the presence table beside its peers: a process per table, size and GOMAXPROCS
+	@$(GO) test -c -o bin/shard.test ./shard
+	@for u in $(SHARD_USERS); do for p in 1 2; do for t in chase shard shard-offline xsync haxmap rwmutex sync.Map; do \
+	  GOMAXPROCS=$$p bin/shard.test -test.run '^TestCompare$$' -test.timeout 60m -compare $$t -compare.users $$u | grep users; done; done; done
 
 bench-once: ## every benchmark once
 	$(GO) test -run '^$$' -bench . -benchtime 1x ./...

@@ -57,7 +57,7 @@ func (a *arena) init(heap bool) {
 	a.dir.Store(&[]extent{})
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.putLocked(a.addLocked(a.fresh(1)), maxOrder)
+	a.linkLocked(a.addLocked(a.fresh(1)), maxOrder)
 	if p, ok := a.takeLocked(0); !ok || p != 0 {
 		panic(fmt.Sprintf("shard: the first page is %d", p))
 	}
@@ -72,8 +72,12 @@ func (a *arena) alloc(order int) uint32 {
 	}
 	p, ok := a.takeLocked(order)
 	if !ok {
-		a.putLocked(a.moreLocked(), maxOrder)
-		p, _ = a.takeLocked(order)
+		// Not put: what is free may be much, but in small blocks, and then put
+		// would give the chunk back at once.
+		a.linkLocked(a.moreLocked(), maxOrder)
+		if p, ok = a.takeLocked(order); !ok {
+			panic(fmt.Sprintf("shard: a chunk has no block of order %d", order))
+		}
 	}
 	if a.free < 2*chunkPages && a.resident >= hugeFrom && !a.heap && a.filling.CompareAndSwap(false, true) {
 		go a.fillAhead()
@@ -112,9 +116,9 @@ func (a *arena) fillAhead() {
 	defer a.mu.Unlock()
 	if again {
 		a.resident++
-		a.putLocked(c*chunkPages, maxOrder)
+		a.linkLocked(c*chunkPages, maxOrder)
 	} else {
-		a.putLocked(a.addLocked(added), maxOrder)
+		a.linkLocked(a.addLocked(added), maxOrder)
 	}
 }
 

@@ -152,3 +152,32 @@ func TestLargeIndex(t *testing.T) {
 		t.Error("a is lost in a small index")
 	}
 }
+
+// Much free memory in small pieces does not keep a large block from being had.
+func TestArenaInPieces(t *testing.T) {
+	tab := newTable(t, 1)
+	a := &tab.arena
+	pages := make([]uint32, 6*chunkPages)
+	for i := range pages {
+		pages[i] = a.alloc(0)
+	}
+	for i := 0; i < len(pages); i += 2 {
+		a.release(pages[i], 0)
+	}
+	taken := map[uint32]bool{0: true}
+	for i := 1; i < len(pages); i += 2 {
+		taken[pages[i]] = true
+	}
+	for order := range maxOrder + 3 {
+		p := a.alloc(order)
+		for q := p; q < p+1<<order; q++ {
+			if taken[q] {
+				t.Fatalf("page %d of a block of order %d at %d is in use", q, order, p)
+			}
+			taken[q] = true
+		}
+	}
+	if err := a.check(); err != nil {
+		t.Error(err)
+	}
+}

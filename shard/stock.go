@@ -13,6 +13,7 @@ const grace = 32
 // first page that has some, so that the pages at the end run empty.
 type stock struct {
 	arena *arena
+	grace int      // at most grace, less in tests
 	pages []uint32 // that the shard holds
 	avail []uint64 // a bit per page: it has free lines
 	lines int      // in use or waiting
@@ -62,7 +63,7 @@ func (s *stock) setAvail(pos uint32, on bool) {
 
 // retire takes back a line that readers may still stand on.
 func (s *stock) retire(n uint32) {
-	if s.waits == grace {
+	if s.waits >= s.grace {
 		s.put(s.wait[s.oldest])
 		s.waits--
 		s.oldest = (s.oldest + 1) % grace

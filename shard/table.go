@@ -156,7 +156,7 @@ func New(o Options) *Table {
 	t.arena.init(o.GoHeap)
 	t.names.init(o.MaxNames)
 	for i := range t.shards {
-		t.shards[i].stock.arena = &t.arena
+		t.shards[i].stock.arena, t.shards[i].stock.grace = &t.arena, grace
 	}
 	runtime.AddCleanup(t, (*mappings).unmap, t.arena.mappings)
 	return t

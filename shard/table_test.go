@@ -31,11 +31,14 @@ func newTable(tb testing.TB, shards int) *Table {
 	return t
 }
 
-// small returns a table that grows from the first users on and overwrites what
-// it lent. Every fourth is in the Go heap, where the race detector sees it.
+// small returns a table that grows from the first users on, overwrites what it
+// lent and uses lines again at once. Every fourth is in the Go heap, where the race detector sees it.
 func small(shards int) *Table {
 	t := New(Options{Shards: shards, MaxNames: 64, GoHeap: tables.Add(1)%4 == 0})
 	t.minBits, t.poison = 0, true
+	for i := range t.shards {
+		t.shards[i].stock.grace = 1 // readers are to meet lines that are used again
+	}
 	return t
 }
 
