@@ -52,7 +52,9 @@ type peerUser struct {
 	_                     [13]byte
 }
 
-func newPeer(i int) *peerUser { return &peerUser{app: 1, instID: 1, seq: uint64(i), status: 2, reg: 1} }
+func newPeer(i int) *peerUser {
+	return &peerUser{app: 1, instID: 1, seq: uint64(i), lastSeen: uint64(i), link: uint64(i), deviceHash: uint64(i), loginMS: uint64(i), platform: 1, status: 2, reg: 1}
+}
 
 func newContender(name string) *contender {
 	switch name {

@@ -62,7 +62,7 @@
 // # Tried and rejected
 //
 //   - Pointers to immutable records in an ordered list (the table before this
-//     one): wait-free, but 390 bytes per user, all of it scanned.
+//     one): wait-free, but 320 bytes per user and more, all of it scanned.
 //   - Readers that look again whenever the entry changed: a user who is written
 //     all the time starves them. Hence stamps, and the settled bit.
 //   - A sequence lock per record: a writer preempted inside stops its readers.
