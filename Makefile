@@ -58,6 +58,12 @@ bench-peers: build ## idle links and logins beside mosquitto, nats-server and mo
 bench-go: ## the Go benchmarks, BENCHTIME each
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
 
+SHARD_USERS ?= 1000000 10000000
+bench-shard: ## the presence table beside its peers: a process per table, size and GOMAXPROCS
+	@$(GO) test -c -o bin/shard.test ./shard
+	@for u in $(SHARD_USERS); do for p in 1 2; do for t in chase shard shard-offline xsync haxmap rwmutex sync.Map; do \
+	  GOMAXPROCS=$$p bin/shard.test -test.run '^TestCompare$$' -test.timeout 60m -compare $$t -compare.users $$u | grep users; done; done; done
+
 bench-once: ## every benchmark once
 	$(GO) test -run '^$$' -bench . -benchtime 1x ./...
 

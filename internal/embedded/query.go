@@ -6,6 +6,7 @@ import (
 
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/presence"
+	"github.com/rollcall-im/rollcall/shard"
 )
 
 // Query implements directory.Directory. It reads committed states on the
@@ -19,29 +20,26 @@ func (d *Directory) Query(op *directory.QueryOp) {
 	}
 	op.Users = slices.Grow(op.Users[:0], len(op.UserIDs))[:len(op.UserIDs)]
 	op.Room = op.Room[:0]
-	d.table.Lookup(op.App, op.UserIDs, func(i int, u *presence.User) {
-		fillState(op, &op.Users[i], u)
+	d.table.LookupStatus(op.App, op.UserIDs, func(i int, s *shard.Summary) {
+		fillState(op, &op.Users[i], s)
 	})
 	op.Done(op)
 }
 
-// fillState answers about one user into st. u is lent.
-func fillState(op *directory.QueryOp, st *directory.UserState, u *presence.User) {
-	if u == nil || !u.Registered {
+// fillState answers about one user into st. s is lent.
+func fillState(op *directory.QueryOp, st *directory.UserState, s *shard.Summary) {
+	if s == nil || !s.Registered {
 		*st = directory.UserState{Code: presence.CodeAccountNotExist}
 		return
 	}
-	*st = directory.UserState{Status: u.Status(), LastSeenMS: u.LastSeenMS, Seq: u.Seq}
+	*st = directory.UserState{Status: s.Status, LastSeenMS: s.LastSeenMS, Seq: s.Seq}
 	if !op.Detail {
 		return
 	}
-	st.CustomStatus = strings.Clone(u.CustomStatus)
+	st.CustomStatus = strings.Clone(s.CustomStatus)
 	begin := len(op.Room)
-	for i := range u.Instances {
-		in := &u.Instances[i]
-		op.Room = append(op.Room, directory.InstanceState{
-			InstID: in.InstID, Platform: in.Device.Platform, Status: in.Status,
-		})
+	for _, in := range s.Instances {
+		op.Room = append(op.Room, directory.InstanceState(in))
 	}
 	// If Room moved, what lies in the old one stays as it is.
 	st.Instances = op.Room[begin:len(op.Room):len(op.Room)]
