@@ -146,7 +146,8 @@ type Server struct {
 	rest  *rest       // the REST API's own state
 	https []*httpServer
 
-	wrongTokens *failureTable // of the console, by address
+	wrongTokens *failureTable    // of the console, by address
+	adminPanics *metrics.Counter // calls of the admin listener that ended in one
 
 	serving sync.WaitGroup // one per running listener
 }
@@ -176,6 +177,7 @@ func New(o Options) (*Server, error) {
 	}
 	s.rest = newREST(s)
 	s.wrongTokens = newFailureTable(o.MaxFailures, o.Metrics)
+	s.adminPanics = o.Metrics.Counter("rollcall_admin_panics_total")
 	for _, l := range []struct {
 		name, addr string
 		tls        bool
