@@ -36,7 +36,8 @@ type Loop struct {
 	logins  []*loginCall // for reuse
 	scratch []byte
 	leaves  leaves
-	drainAt int // next slot to tell that the node stops; -1 = none
+	touched int64 // keeps the reads of ahead from being optimized away
+	drainAt int   // next slot to tell that the node stops; -1 = none
 
 	// Atomic.
 	queue         queue
@@ -45,7 +46,8 @@ type Loop struct {
 }
 
 func newLoop(c *Core, index uint8, rng *rand.Rand) *Loop {
-	l := &Loop{core: c, rng: rng, drainAt: -1, wheel: wheel.New(wheel.Options{})}
+	l := &Loop{core: c, rng: rng, drainAt: -1}
+	l.wheel = wheel.New(wheel.Options{Ahead: l.ahead})
 	l.slab = slab{loop: index, base: rng.Uint32() | 1, max: maxSlotsPerLoop}
 	l.now = c.Now()
 	l.wheel.Start(l.now.MonoMS)
@@ -96,7 +98,7 @@ func (l *Loop) open(c Conn) (*Session, []byte) {
 	m.accepts.Inc()
 	s.conn = c
 	s.state = stateNew
-	s.seenMS = l.now.MonoMS
+	s.seen = moment(l.now.MonoMS)
 	l.arm(s, l.core.o.LoginTimeout)
 	return s, nil
 }
@@ -121,25 +123,28 @@ func (l *Loop) data(s *Session, p []byte) (taken int) {
 	if s.state == stateFree {
 		return len(p)
 	}
-	if fresh := len(p) - int(s.held); fresh > 0 {
-		s.seenMS = l.now.MonoMS // any bytes are life
+	if fresh := len(p) - s.held(); fresh > 0 {
+		s.seen = moment(l.now.MonoMS) // any bytes are life
 		l.tally.received += fresh
 	}
-	s.held = 0
+	if !s.has(flagSkip) {
+		s.hold(0)
+	}
 	fx := l.effects()
-	if s.state == stateNew && l.now.MonoMS >= s.dueMS {
+	if s.state == stateNew && l.now.MonoMS >= l.untilMS(s) {
 		s.expired(fx)
 	}
-	for fx.end == endNot && s.reads() {
+	for fx.end == endNot && s.reads() && taken < len(p) {
 		n := l.frame(s, p[taken:], fx)
 		if n == 0 {
-			s.held = uint32(len(p) - taken)
+			s.hold(len(p) - taken)
 			break
 		}
 		taken += n
 	}
 	if !s.reads() || fx.end != endNot {
-		taken, s.held = len(p), 0
+		taken = len(p)
+		s.hold(0)
 	}
 	l.apply(s, fx)
 	return taken
@@ -153,9 +158,9 @@ func (s *Session) reads() bool {
 // frame takes the first frame of p and returns the bytes that are done with, 0
 // if it must see more.
 func (l *Loop) frame(s *Session, p []byte, fx *effects) int {
-	if s.skip > 0 {
-		n := min(int(s.skip), len(p))
-		s.skip -= uint32(n)
+	if s.has(flagSkip) {
+		n := min(int(s.rest), len(p))
+		s.skip(int(s.rest) - n)
 		return n
 	}
 	limit := codec.MaxFrameBeforeLogin
@@ -192,7 +197,7 @@ func (l *Loop) laterFrame(s *Session, p []byte, fx *effects) int {
 	l.count(h)
 	s.laterFrame(h, l.core.o.MaxPipelined, fx)
 	n := min(codec.HeaderSize+h.body, len(p))
-	s.skip = uint32(codec.HeaderSize + h.body - n)
+	s.skip(codec.HeaderSize + h.body - n)
 	return n
 }
 
@@ -337,10 +342,16 @@ func (l *Loop) drainStep() (more bool) {
 func (l *Loop) tellStop(s *Session) {
 	fx := l.effects()
 	s.nodeStops(fx)
-	if s.state == stateDeciding && s.dueMS > l.now.MonoMS+l.core.o.DrainTimeout.Milliseconds() {
+	if s.state == stateDeciding && l.untilMS(s) > l.now.MonoMS+l.core.o.DrainTimeout.Milliseconds() {
 		l.arm(s, l.core.o.DrainTimeout)
 	}
 	l.apply(s, fx)
+}
+
+// ahead reads what due will: the cache misses of the next sessions overlap.
+func (l *Loop) ahead(slot uint32) {
+	s := l.slab.at(slot)
+	l.touched = int64(s.seen) + int64(s.state)
 }
 
 // due is the wheel's callback: the session's time may have come. It re-arms by
@@ -354,7 +365,7 @@ func (l *Loop) due(slot uint32) (nextMS int64) {
 	if s.state == stateDraining {
 		l.flush(s)
 	}
-	if l.now.MonoMS < s.dueMS {
+	if l.now.MonoMS < l.untilMS(s) {
 		return l.pollAt(s)
 	}
 	if s.state == stateDeciding {
@@ -366,18 +377,18 @@ func (l *Loop) due(slot uint32) (nextMS int64) {
 }
 
 // dueOnline is due for a link that is logged in. Its timer stands where it was
-// set; what came since moved seenMS only. A stalled loop may find links due whose
+// set; what came since moved seen only. A stalled loop may find links due whose
 // bytes have arrived: those are not silent.
 func (l *Loop) dueOnline(s *Session, fx *effects) (nextMS int64) {
-	if s.sigEndMS != 0 && l.now.WallMS >= s.sigEndMS {
+	if s.sigEndS != 0 && l.now.WallMS >= s.sigEndMS() {
 		s.fault(codec.CodeSigEnded, "", fx)
 		l.apply(s, fx)
 		return 0
 	}
-	if s.silentAt() <= l.now.MonoMS && l.io().Unread(s.conn) {
-		s.seenMS = l.now.MonoMS
+	if l.silentAt(s) <= l.now.MonoMS && l.io().Unread(s.conn) {
+		s.seen = moment(l.now.MonoMS)
 	}
-	if s.silentAt() > l.now.MonoMS {
+	if l.silentAt(s) > l.now.MonoMS {
 		return l.nextVisit(s)
 	}
 	s.expired(fx)
@@ -391,11 +402,11 @@ const sigCheckMS = 30_000
 
 // nextVisit is when an online session is to be looked at.
 func (l *Loop) nextVisit(s *Session) int64 {
-	if s.sigEndMS == 0 {
-		return s.silentAt()
+	if s.sigEndS == 0 {
+		return l.silentAt(s)
 	}
-	left := max(s.sigEndMS-l.now.WallMS, 1)
-	return min(s.silentAt(), l.now.MonoMS+min(left, sigCheckMS))
+	left := max(s.sigEndMS()-l.now.WallMS, 1)
+	return min(l.silentAt(s), l.now.MonoMS+min(left, sigCheckMS))
 }
 
 // free ends the session. The slot waits for its next link.
@@ -464,7 +475,7 @@ func (l *Loop) ends(s *Session, why closeReason, code codec.Code) {
 	l.core.m.closes[why].Inc()
 	if log := l.core.o.Logger; log.Enabled(context.Background(), slog.LevelDebug) {
 		log.Debug("link ends", "link", fmt.Sprintf("%x", uint64(s.id)), "reason", closeReasonNames[why], "code", uint32(code),
-			"app", s.app, "user", s.userID(), "client", s.conn.RemoteAddr())
+			"app", s.app, "user", s.user, "client", s.conn.RemoteAddr())
 	}
 }
 
@@ -491,17 +502,23 @@ func (l *Loop) flush(s *Session) {
 // flushPollMS is how often a draining link is asked whether all is written.
 const flushPollMS = 100
 
-// pollAt is when a session whose state ends at dueMS is to be looked at.
+// pollAt is when a session whose state ends at untilMS is to be looked at.
 func (l *Loop) pollAt(s *Session) int64 {
 	if s.state == stateDraining && !s.has(flagFIN) {
-		return min(s.dueMS, l.now.MonoMS+flushPollMS)
+		return min(l.untilMS(s), l.now.MonoMS+flushPollMS)
 	}
-	return s.dueMS
+	return l.untilMS(s)
 }
+
+// untilMS is when the session's state ends by itself, MonoMS; not for online.
+func (l *Loop) untilMS(s *Session) int64 { return moment(s.until).near(l.now.MonoMS) }
+
+// silentAt is when an online session has been silent for too long, MonoMS.
+func (l *Loop) silentAt(s *Session) int64 { return s.seen.past(l.now.MonoMS) + int64(s.until) }
 
 // arm sets when the session's state ends by itself.
 func (l *Loop) arm(s *Session, d time.Duration) {
-	s.dueMS = l.now.MonoMS + d.Milliseconds()
+	s.until = uint32(l.now.MonoMS + d.Milliseconds())
 	l.wheel.Schedule(s.id.Slot(), l.pollAt(s))
 }
 

@@ -238,8 +238,8 @@ func (s *Session) undecidedCode() codec.Code {
 	return codec.CodeUnavailable
 }
 
-// silentAt is when an online session has been silent for too long, MonoMS.
-func (s *Session) silentAt() int64 { return s.seenMS + int64(s.silenceMS) }
+// sigEndMS is when the link must end with its UserSig, WallMS.
+func (s *Session) sigEndMS() int64 { return int64(s.sigEndS) * 1000 }
 
 // refused appends a LoginRefused; an empty text is the code's own.
 func (fx *effects) refused(code codec.Code, text string) {

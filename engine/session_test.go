@@ -68,7 +68,7 @@ func TestLeaveOp(t *testing.T) {
 	got := r.dir.leaves[0]
 	got.Done = nil
 	want := directory.LeaveOp{
-		Key: presence.Key{App: testApp, UserID: "alice"}, Platform: presence.Mac, DeviceID: "d1",
+		Key: presence.Key{App: testApp, UserID: "alice"}, Platform: presence.Mac,
 		Node: testNode, Link: id, Reason: presence.LeaveLinkClosed, NowMS: testStart.Add(time.Minute).UnixMilli(),
 	}
 	if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
@@ -563,7 +563,23 @@ func TestLogOfEnds(t *testing.T) {
 
 // What a link costs besides gnet's own: this, 8 bytes in the wheel and the names.
 func TestSessionSize(t *testing.T) {
-	if size := unsafe.Sizeof(Session{}); size > 96 {
-		t.Fatalf("a session has %d bytes, want at most 96", size)
+	if size := unsafe.Sizeof(Session{}); size > 64 {
+		t.Fatalf("a session has %d bytes, want at most 64", size)
+	}
+}
+
+// A moment names one MonoMS, at the bounds of what is near and around 2^32.
+func TestMoment(t *testing.T) {
+	for _, now := range []int64{0, 1, 1<<31 - 1, 1 << 31, 1<<32 - 1, 1 << 32, 1<<32 + 1, 1_900_000_000_000} {
+		for _, d := range []int64{0, 1, 1000, 1<<31 - 1, 1 << 31, 1<<32 - 1} {
+			if got := moment(now - d).past(now); got != now-d {
+				t.Errorf("at %d, %d ms ago is %d", now, d, got)
+			}
+		}
+		for _, d := range []int64{-1 << 31, -1, 0, 1, 1000, 1<<31 - 1} {
+			if got := moment(now + d).near(now); got != now+d {
+				t.Errorf("at %d, %d ms from now is %d", now, d, got)
+			}
+		}
 	}
 }

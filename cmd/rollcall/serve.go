@@ -29,6 +29,8 @@ func cmdServe(e env, args []string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	memory := keepMemory(e.getenv)
+	defer memory.close()
 	n, err := startNode(c, log)
 	if err != nil {
 		return startError(c, err)

@@ -91,7 +91,7 @@ func (u *oneUser) profile() (p directory.Profile, code int, info string) {
 // kick ends all instances of a user and every UserSig issued before this second.
 func (c *restCall) kick(b []byte) ([]byte, int) {
 	var u oneUser
-	if code, info := c.scanBody(u.member); code != 0 {
+	if code, info := c.scanCopy(u.member); code != 0 {
 		return fail(b, code, info)
 	}
 	id, code, info := u.id()
@@ -118,7 +118,7 @@ func (c *restCall) kick(b []byte) ([]byte, int) {
 // changes the profile's members that are there.
 func (c *restCall) accountImport(b []byte) ([]byte, int) {
 	var u oneUser
-	code, info := c.scanBody(u.member)
+	code, info := c.scanCopy(u.member)
 	if code != 0 {
 		return fail(b, code, info)
 	}
@@ -265,7 +265,7 @@ func (c *restCall) batch(b []byte, l *userList, action directory.AccountsAction,
 
 // list reads a body with one list of users.
 func (c *restCall) list(lists ...*userList) (*userList, int, string) {
-	code, info := c.scanBody(func(sc *jsonScanner, name string) error {
+	code, info := c.scanCopy(func(sc *jsonScanner, name string) error {
 		for _, l := range lists {
 			if l.name == name {
 				return l.scan(sc)

@@ -35,23 +35,7 @@ func benchBodies(n int) [][]byte {
 // made before. Users are all Online on one device.
 func BenchmarkQuery(b *testing.B) {
 	s, params := restHandler(b)
-	r := &restRig{t: b, dir: &meddler{Directory: s.dir}}
-	for i := range benchUsers {
-		done := make(chan int, 1)
-		links++
-		r.dir.Login(&directory.LoginOp{
-			Key: presence.Key{App: testApp, UserID: benchUser(i)},
-			Login: presence.Login{
-				Device: presence.Device{Platform: presence.Platform(1 + i%presence.NumPlatforms), ID: "0b1b6f3e-9c07-4d6e-8a77-1f0c9d6f2a55"},
-				Cred:   presence.Credential{SigTimeS: testStart.Unix()},
-				Link:   presence.Link{Node: 1, ID: presence.MakeLinkID(0, links, 1)}, NowMS: testStart.UnixMilli(),
-			},
-			Done: func(op *directory.LoginOp) { done <- op.Code },
-		})
-		if code := <-done; code != 0 {
-			b.Fatal(code)
-		}
-	}
+	logInAll(b, s.dir, benchUsers)
 	for _, n := range []int{1, 100, 500} {
 		bodies := benchBodies(n)
 		sample := append([]byte(nil), serveREST(s, "/v4/"+queryCommand+"?"+params, bodies[0]).Response.Body()...)
@@ -65,6 +49,26 @@ func BenchmarkQuery(b *testing.B) {
 		}
 		b.Run(fmt.Sprintf("ids=%d/query", n), func(b *testing.B) { benchHandler(b, s.serveAPI, params, bodies, n) })
 		b.Run(fmt.Sprintf("ids=%d/static", n), func(b *testing.B) { benchHandler(b, static, params, bodies, n) })
+	}
+}
+
+// logInAll logs users in, each on one device.
+func logInAll(b *testing.B, d directory.Directory, users int) {
+	for i := range users {
+		done := make(chan int, 1)
+		links++
+		d.Login(&directory.LoginOp{
+			Key: presence.Key{App: testApp, UserID: benchUser(i)},
+			Login: presence.Login{
+				Device: presence.Device{Platform: presence.Platform(1 + i%presence.NumPlatforms), ID: "0b1b6f3e-9c07-4d6e-8a77-1f0c9d6f2a55"},
+				Cred:   presence.Credential{SigTimeS: testStart.Unix()},
+				Link:   presence.Link{Node: 1, ID: presence.MakeLinkID(0, links, 1)}, NowMS: testStart.UnixMilli(),
+			},
+			Done: func(op *directory.LoginOp) { done <- op.Code },
+		})
+		if code := <-done; code != 0 {
+			b.Fatal(code)
+		}
 	}
 }
 

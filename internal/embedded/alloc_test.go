@@ -12,14 +12,14 @@ import (
 	"github.com/rollcall-im/rollcall/internal/presence"
 )
 
-// A decision allocates the table's new record and, if a sink may keep them, its
-// transitions; a query allocates nothing.
+// A login and its end allocate one object, the device id as the table gives it
+// back, whether or not a sink is told of their transitions; a query allocates nothing.
 func TestAllocations(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection empties the pools
 	for name, c := range map[string]struct {
 		sink directory.TransitionSink
 		want float64
-	}{"no sink": {nil, 2}, "sink": {discard{}, 4}} {
+	}{"no sink": {nil, 1}, "sink": {discard{}, 1}} {
 		b := newBed(t, Options{Sink: discard{}})
 		b.opts.Sink = c.sink
 		in := b.loginOp("alice", "d1", presence.Android)
@@ -30,8 +30,8 @@ func TestAllocations(t *testing.T) {
 			b.Login(in)
 			b.Leave(out)
 		})
-		if in.Code != presence.CodeOK || !out.Changed || got != c.want {
-			t.Errorf("%s: a login and its end allocate %v objects, want %v (code %d, changed %t)", name, got, c.want, in.Code, out.Changed)
+		if in.Code != presence.CodeOK || !out.Changed || got > c.want {
+			t.Errorf("%s: a login and its end allocate %v objects, want at most %v (code %d, changed %t)", name, got, c.want, in.Code, out.Changed)
 		}
 	}
 	b := newBed(t, Options{})

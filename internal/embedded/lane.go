@@ -206,7 +206,7 @@ func (l *lane) ship() {
 	l.open = nil
 	if len(b.Users) == 0 {
 		l.tell(b)
-		b.recycle(true)
+		b.recycle()
 		return
 	}
 	l.flight = b
@@ -229,7 +229,7 @@ func (l *lane) land() {
 	}
 	l.publishDue() // before anybody is told: the timer may be asked from then on
 	l.tell(b)
-	b.recycle(l.d.opts.Sink == nil || b.err != nil)
+	b.recycle()
 }
 
 // commit makes the batch visible to readers and hands out its transitions.

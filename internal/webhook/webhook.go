@@ -177,10 +177,13 @@ func New(o Options) (*Dispatcher, error) {
 // wanted takes no lock and allocates nothing; any other takes the outbox's lock
 // and the Dispatcher's once each, for a moment.
 func (d *Dispatcher) Transitions(ts []presence.Transition) {
-	nowMS := d.nowMS()
+	var nowMS int64
 	var events []Event
 	for i := range ts {
 		if d.wanted(&ts[i]) {
+			if events == nil {
+				nowMS = d.nowMS() // not before: mostly nobody listens
+			}
 			events = append(events, newEvent(&ts[i], d.o.Epoch, nowMS))
 		}
 	}

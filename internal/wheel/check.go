@@ -2,92 +2,124 @@ package wheel
 
 import "fmt"
 
-// Check proves the structure consistent: every timer in exactly one list, links
-// matching both ways, occupancy bits exact, timers above level 0 in the slot
-// that their due time asks for. It visits everything; it is for tests and
-// post-mortems.
+// Check proves the structure consistent: every timer in exactly one queue, where
+// its position says; queues well-formed, bitmaps exact, no chunk lost; timers
+// above level 0 and aside in the slot that their due time asks for. It visits
+// everything; it is for tests and post-mortems.
 func (w *Wheel) Check() error {
-	seen, err := w.checkList(backlog, func(uint32) error { return nil })
-	if err != nil {
-		return err
-	}
-	for l := range w.levels {
-		n, err := w.checkLevel(l)
+	seen, chunks, late := 0, 0, 0
+	for q := range w.numQueues() {
+		t, c, err := w.checkQueue(q)
 		if err != nil {
 			return err
 		}
-		seen += n
-	}
-	linked := 0
-	for _, n := range w.nodes[w.first:] {
-		if n.next != none {
-			linked++
+		seen, chunks = seen+t, chunks+c
+		if w.late.has(q) {
+			late++
 		}
 	}
-	if seen != w.n || linked != w.n {
-		return fmt.Errorf("wheel: %d timers in lists, %d linked, Len is %d", seen, linked, w.n)
+	if late != w.lateQueues {
+		return fmt.Errorf("wheel: %d queues are late, %d are counted", late, w.lateQueues)
 	}
-	return nil
+	if placed := w.countPlaced(); seen != w.n || placed != w.n {
+		return fmt.Errorf("wheel: %d timers in queues, %d have a position, Len is %d", seen, placed, w.n)
+	}
+	return w.checkFree(chunks)
 }
 
-// checkLevel checks the slots of level l and returns how many timers they hold.
-func (w *Wheel) checkLevel(l int) (int, error) {
-	lv, seen := &w.levels[l], 0
-	now := w.cur >> lv.shift
-	for d := range lv.size {
-		s := lv.slot(now + d)
-		n, err := w.checkList(s, func(i uint32) error { return w.checkDue(i, l, now+d) })
-		if err != nil {
-			return 0, err
-		}
-		if l > 0 && d == 0 && n > 0 {
-			return 0, fmt.Errorf("wheel: level %d holds %d timers whose slot has begun", l, n)
-		}
-		seen += n
+// checkQueue checks queue q and counts its timers and chunks.
+func (w *Wheel) checkQueue(q uint32) (timers, chunks int, err error) {
+	last := w.last[q]
+	if occ := w.occ.has(q); occ != (last != none) || w.late.has(q) && !occ {
+		return 0, 0, fmt.Errorf("wheel: queue %d: last chunk is %d, occupied %t, late %t", q, last, occ, w.late.has(q))
 	}
-	return seen, nil
-}
-
-// checkDue checks that the timer at node i, which stands in slot c of level l,
-// belongs there.
-func (w *Wheel) checkDue(i uint32, l int, c int64) error {
-	if w.due == nil {
-		if l > 0 {
-			return fmt.Errorf("wheel: timer %d in level %d without a due time", i-w.first, l)
+	for i := last; i != none; {
+		i = w.chunk(i).next
+		if i == none || int(i>>chunkBits) >= len(w.chunks) || w.chunk(i).queue != q {
+			return 0, 0, fmt.Errorf("wheel: queue %d runs into chunk %d, which is not its", q, i)
 		}
-		return nil
-	}
-	lv, due := &w.levels[l], w.due[i-w.first]
-	switch got := due >> lv.shift; {
-	case got == c:
-	case l == 0 && due == 0: // scheduled before due times were kept
-	case l == numLevels-1 && got > c: // beyond the last level
-	default:
-		return fmt.Errorf("wheel: timer %d due at tick %d stands in level %d slot %d, time is %d", i-w.first, due, l, c, w.cur)
-	}
-	return nil
-}
-
-// checkList walks the list of sentinel s and returns its length.
-func (w *Wheel) checkList(s uint32, timer func(i uint32) error) (int, error) {
-	n := 0
-	for i := s; ; n++ {
-		next := w.nodes[i].next
-		if int(next) >= len(w.nodes) || w.nodes[next].prev != i {
-			return 0, fmt.Errorf("wheel: list %d: node %d has next %d, which does not point back", s, i, next)
+		c := w.chunk(i)
+		if c.first >= c.end || c.end > chunkLen || chunks > 0 && c.first != 0 || i != last && c.end != chunkLen {
+			return 0, 0, fmt.Errorf("wheel: queue %d: chunk %d, its number %d, has ids from %d to %d", q, i, chunks, c.first, c.end)
 		}
-		if i = next; i == s {
+		if err := w.checkChunk(i, q); err != nil {
+			return 0, 0, err
+		}
+		timers += int(c.end - c.first)
+		if chunks++; i == last {
 			break
 		}
-		if i < w.first || n > w.n {
-			return 0, fmt.Errorf("wheel: list %d runs into node %d after %d timers", s, i, n)
+	}
+	return timers, chunks, nil
+}
+
+// checkChunk checks the timers of chunk i in queue q.
+func (w *Wheel) checkChunk(i, q uint32) error {
+	c := w.chunk(i)
+	for k := c.first; k < c.end; k++ {
+		id := c.id(k)
+		if id >= w.ids || *w.pos(id) != makePos(i, k) {
+			return fmt.Errorf("wheel: queue %d: chunk %d has timer %d at %d, whose position is another", q, i, id, k)
 		}
-		if err := timer(i); err != nil {
-			return 0, err
+		if err := w.checkDue(id, q); err != nil {
+			return err
 		}
 	}
-	if bit := w.occ[s>>6]>>(s&63)&1 != 0; bit != (n > 0) {
-		return 0, fmt.Errorf("wheel: list %d has %d timers, occupancy bit is %t", s, n, bit)
+	return nil
+}
+
+// checkDue checks that a timer of queue q belongs there.
+func (w *Wheel) checkDue(id, q uint32) error {
+	if q < firstSlot && q != aside {
+		return fmt.Errorf("wheel: timer %d in queue %d, which is no slot", id, q)
 	}
-	return n, nil
+	if w.inLevel0(q) {
+		return nil
+	}
+	if w.due == nil || w.due[id>>posBits] == nil {
+		return fmt.Errorf("wheel: timer %d in queue %d without a due time", id, q)
+	}
+	if q == aside || w.late.has(q) {
+		return nil
+	}
+	l := numLevels - 1
+	for q < w.levels[l].base {
+		l--
+	}
+	lv, due := &w.levels[l], w.dueOf(id)
+	now := w.cur >> lv.shift
+	c := now + (int64(q-lv.base)-now)&(lv.size-1) // what the slot stands for
+	if c == now {
+		return fmt.Errorf("wheel: timer %d in queue %d of level %d, whose time has begun", id, q, l)
+	}
+	if got := due >> lv.shift; got != c && (l < numLevels-1 || got < c) {
+		return fmt.Errorf("wheel: timer %d due at tick %d stands in level %d slot %d, time is %d", id, due, l, c, w.cur)
+	}
+	return nil
+}
+
+// countPlaced counts the timers that have a position.
+func (w *Wheel) countPlaced() (n int) {
+	for id := range w.ids {
+		if *w.pos(id) != 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// checkFree checks that the chunks that are not used are free.
+func (w *Wheel) checkFree(used int) error {
+	all := max(len(w.chunks)<<chunkBits-1, 0) // but chunk 0
+	free := 0
+	for i := w.free; i != none && free <= all; free++ {
+		if c := w.chunk(i); c.queue != none {
+			return fmt.Errorf("wheel: free chunk %d belongs to queue %d", i, c.queue)
+		}
+		i = w.chunk(i).next
+	}
+	if used+free != all {
+		return fmt.Errorf("wheel: %d chunks used and %d free, there are %d", used, free, all)
+	}
+	return nil
 }

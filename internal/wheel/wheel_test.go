@@ -4,9 +4,11 @@ import (
 	"flag"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"go.uber.org/goleak"
 )
@@ -266,6 +268,36 @@ func TestCallbackActs(t *testing.T) {
 	wantFired(t, w, 100, 2)
 }
 
+// Ahead names who is called next, within the budget, before any of them is called.
+func TestAhead(t *testing.T) {
+	const n = 3*chunkLen + 1
+	ahead := map[uint32]bool{}
+	w := newWheel(t, Options{TickMS: 1, Slots: 64, Ahead: func(id uint32) { ahead[id] = true }}, n, 0)
+	for id := range uint32(n) {
+		w.Schedule(id, int64(id%2)+5)
+	}
+	calls := 0
+	due := func(id uint32) int64 {
+		if calls++; !ahead[id] {
+			t.Fatalf("timer %d, call %d, was not announced", id, calls)
+		}
+		return 0
+	}
+	w.Advance(4, noBudget, due)
+	w.Advance(10, 0, due)
+	if len(ahead) != 0 {
+		t.Fatalf("%d timers announced, none may be called", len(ahead))
+	}
+	w.Advance(10, chunkLen+3, due)
+	if calls != chunkLen+3 || len(ahead) != calls {
+		t.Fatalf("%d timers announced, %d called", len(ahead), calls)
+	}
+	w.Advance(10, noBudget, due)
+	if calls != n {
+		t.Fatalf("%d timers called, want %d", calls, n)
+	}
+}
+
 func TestCancel(t *testing.T) {
 	w := newWheel(t, Options{TickMS: 1, Slots: 64}, 3, 0)
 	w.Cancel(0) // never scheduled
@@ -332,9 +364,10 @@ func TestPanics(t *testing.T) {
 		{"Slots is 33554432", func() { New(Options{Slots: 2 * maxSlots}) }},
 		{"Start with 1 timers", func() { w.Start(1) }},
 		{"cannot grow to -1", func() { w.Grow(-1) }},
-		{"cannot grow to 4294967296", func() { w.Grow(1 << 32) }},
-		{"index out of range", func() { w.Schedule(2, 0) }},
-		{"index out of range", func() { w.Cancel(2) }},
+		{"cannot grow to 16777217", func() { w.Grow(MaxIDs + 1) }},
+		{"id 2 out of range, there are 2", func() { w.Schedule(2, 0) }},
+		{"id 2 out of range", func() { w.Cancel(2) }},
+		{"id 2 out of range", func() { w.Scheduled(2) }},
 		{"id 4294967295 out of range", func() { w.Schedule(math.MaxUint32, 0) }},
 	} {
 		func() {
@@ -361,7 +394,7 @@ func TestGrowKeepsTimers(t *testing.T) {
 // With the ids grown, nothing allocates.
 func TestNoAllocation(t *testing.T) {
 	const n = 1000
-	w := newWheel(t, Options{TickMS: 1, Slots: 64}, n, 0)
+	w := newWheel(t, Options{TickMS: 1, Slots: 64, Ahead: func(uint32) {}}, n, 0)
 	w.Schedule(0, 1<<40) // due times are kept from here on
 	now := int64(0)
 	due := func(id uint32) int64 { return now + int64(id) }
@@ -377,5 +410,87 @@ func TestNoAllocation(t *testing.T) {
 	})
 	if allocs != 0 {
 		t.Fatalf("%v allocations per round, want 0", allocs)
+	}
+}
+
+// A chunk is two cache lines, and a timer costs what the package says.
+func TestLayout(t *testing.T) {
+	if s := unsafe.Sizeof(chunk{}); s != 128 {
+		t.Errorf("a chunk is %d bytes, want 128", s)
+	}
+	if chunkLen > 1<<indexBits || MaxIDs > 1<<(32-indexBits) {
+		t.Error("a position has no room for every chunk and index")
+	}
+}
+
+// However timers are moved and cancelled, the wheel holds on to no more chunks
+// than full ones for the most timers there were, and two per slot.
+func TestChunksBounded(t *testing.T) {
+	const n, slots = 1 << 14, 64
+	w := newWheel(t, Options{TickMS: 1, Slots: slots}, n, 0)
+	rng := rand.New(rand.NewPCG(1, 2))
+	now := int64(0)
+	for range 20 {
+		for range n {
+			id := rng.Uint32N(n)
+			if rng.IntN(4) == 0 {
+				w.Cancel(id)
+			} else {
+				w.Schedule(id, now+rng.Int64N(slots))
+			}
+		}
+		now += 10
+		w.Advance(now, n/8, func(uint32) int64 { return now + rng.Int64N(slots) })
+		check(t, w)
+	}
+	if got, most := len(w.chunks)*segChunks, n/chunkLen+2*int(w.numQueues())+segChunks; got > most {
+		t.Fatalf("%d chunks for %d timers, want at most %d", got, n, most)
+	}
+}
+
+// Timers that are due a turn after slots that are still late do not mix with
+// those: they fire in their own tick, and the late ones do not wait for them.
+func TestTurnBehind(t *testing.T) {
+	const slots = 64
+	w := newWheel(t, Options{TickMS: 1, Slots: slots}, 2*slots, 0)
+	for id := range uint32(slots) {
+		w.Schedule(id, int64(id)+1)
+	}
+	due := map[uint32]int64{}
+	now := int64(slots - 1) // one slot has not passed
+	late := 0
+	fire := func(id uint32) int64 {
+		if id < slots {
+			late++
+		} else if due[id] > now {
+			t.Errorf("timer %d fired at %d, due at %d", id, now, due[id])
+		}
+		delete(due, id)
+		return 0
+	}
+	if visited, more := w.Advance(now, 1, fire); visited != 1 || !more {
+		t.Fatalf("visited %d, more %t", visited, more)
+	}
+	for id := uint32(slots); id < 2*slots; id++ {
+		due[id] = now + 1 + int64(id-slots)
+		w.Schedule(id, due[id])
+		check(t, w)
+	}
+	if !w.occ.has(aside) {
+		t.Fatal("no timer waits aside")
+	}
+	w.Advance(now, 1, fire)
+	check(t, w)
+	for ; now < 2*slots; now++ {
+		w.Advance(now, noBudget, fire)
+		check(t, w)
+		for id, d := range due {
+			if d <= now {
+				t.Fatalf("timer %d due at %d did not fire at %d", id, d, now)
+			}
+		}
+	}
+	if late != slots || len(due) != 0 {
+		t.Fatalf("%d late timers fired, want %d; %d others left", late, slots, len(due))
 	}
 }

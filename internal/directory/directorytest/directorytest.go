@@ -37,6 +37,7 @@ func Run(t *testing.T, open func(t *testing.T, o Options) directory.Directory) {
 		{"resume", resumeMatrix},
 		{"leave", leaveRows},
 		{"leave/stale", leaveStale},
+		{"leave/by the link alone", leaveByLink},
 		{"leave/without Done", leaveWithoutDone},
 		{"kick/all", kickAll},
 		{"kick/one", kickOne},
