@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -66,7 +67,7 @@ func startNode(c *config.Config, log *slog.Logger) (*node, error) {
 		log.Info("started", "part", part.name, "took", time.Since(began).String())
 	}
 	n.state.Store(stateReady)
-	log.Info("ready", "version", buildinfo.Version, "open_files", files, "reserved_files", budget.reserve)
+	log.Info("ready", "version", buildinfo.Version, "max_links", cmp.Or(c.MaxLinks, engine.LinkBudget(files, budget.reserve)), "open_files", files)
 	return n, nil
 }
 
