@@ -9,10 +9,10 @@ FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 ROUNDS ?= 3
 
-.PHONY: build run test test-client lint bench bench-once bench-wheel fuzz mutants smoke generate clean tools help
+.PHONY: build run test test-client lint bench bench-go bench-once bench-query bench-shard bench-wheel bench-million bench-peers fuzz mutants smoke generate clean tools help
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{printf "%-12s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{printf "%-14s %s\n", $$1, $$2}'
 
 build: ## bin/rollcall and bin/rollcall-bench
 	@mkdir -p bin
@@ -31,6 +31,12 @@ tools:
 test: tools ## all tests with the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
 
+test-client: ## an unmodified public client of the cloud's REST API against ours (a module of its own; wants port 443 of a loopback address)
+	@# With a go.mod of the moment, so that a newer requirement of the product need not be repeated there.
+	@cd internal/api/clienttest && d=$$(mktemp -d) && trap 'rm -rf $$d' EXIT && cp go.mod go.sum $$d && \
+	  if $(GO) mod download -modfile=$$d/go.mod github.com/dobyte/tencent-im >/dev/null 2>$$d/err; then $(GO) test -count=1 -mod=mod -modfile=$$d/go.mod ./...; \
+	  else echo "test-client skipped, its client cannot be downloaded from here: $$(tail -1 $$d/err)"; fi
+
 lint: ## gofmt, vet, staticcheck, tidy, govulncheck where its database can be reached
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change: $$out"; exit 1; }
 	$(GO) vet ./...
@@ -40,11 +46,30 @@ lint: ## gofmt, vet, staticcheck, tidy, govulncheck where its database can be re
 	  if grep -qiE 'no such host|dial tcp|connection refused|fetching vulnerabilities|403 Forbidden|i/o timeout' .govulncheck.out; then echo "govulncheck: its database cannot be reached from here, skipped"; status=0; \
 	  else cat .govulncheck.out; fi; rm -f .govulncheck.out; exit $$status
 
-bench: ## the Go benchmarks, BENCHTIME each
+bench: build ## every load scenario for some seconds against a server of its own: bench/results/*.json and report.html
+	bench/short
+
+bench-million: ## LINKS (1000000, or max) links in one process, in a guest where files are capped; takes an hour or two
+	bench/million
+
+bench-peers: build ## idle links and logins beside mosquitto, nats-server and mochi-mqtt, one table
+	bench/peers/run
+
+bench-go: ## the Go benchmarks, BENCHTIME each
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+
+SHARD_USERS ?= 1000000 10000000
+bench-shard: ## the presence table beside its peers: a process per table, size and GOMAXPROCS
+	@$(GO) test -c -o bin/shard.test ./shard
+	@for u in $(SHARD_USERS); do for p in 1 2; do for t in chase shard shard-offline xsync haxmap rwmutex sync.Map; do \
+	  GOMAXPROCS=$$p bin/shard.test -test.run '^TestCompare$$' -test.timeout 60m -compare $$t -compare.users $$u | grep users; done; done; done
 
 bench-once: ## every benchmark once
 	$(GO) test -run '^$$' -bench . -benchtime 1x ./...
+
+bench-query: ## querystate over real sockets beside a static answer and Redis, ROUNDS times (wants wrk and redis-server)
+	@command -v wrk >/dev/null || { echo "install wrk and redis-server (both are Debian packages)"; exit 1; }
+	@$(GO) test -run '^$$' -bench '^BenchmarkQuerySockets$$' -benchtime $(ROUNDS)x ./internal/api
 
 bench-wheel: ## the timing wheel beside its targets and other timers, ROUNDS rounds
 	GOMAXPROCS=1 $(GO) test -count 1 -run '^TestPeers$$' -v -timeout 60m ./internal/wheel -peers $(ROUNDS)

@@ -2,10 +2,15 @@
 // stranger to the server: it speaks the native protocol and the REST API, and
 // knows nothing else of it.
 //
-// Connect holds many logged-in links, Churn logs in and out at an offered rate,
-// Query asks for presence over REST. Latencies are counted from the moment at
-// which a request was due by the offered rate, not from when it was sent: a
-// server that stalls cannot hide behind a client that waits for it.
+// Connect holds many logged-in links, Hold measures what idle links cost, Churn
+// logs in and out at an offered rate, Storm logs everybody in at once, MassDrop
+// lets everybody go at once, Query asks for presence over REST, Kick kicks over
+// REST, Mixed does all of it together, Million counts how many links a machine
+// carries. Latencies are counted from the moment at which a request was due by
+// the offered rate, not from when it was sent: a server that stalls cannot hide
+// behind a client that waits for it.
+//
+// A Result can be shown with Report and held against another with Compare.
 package bench
 
 import (
@@ -35,6 +40,11 @@ type Options struct {
 	Key    string // the app's key; default DevKey for DevApp
 	Admin  string // an administrator of the app; default administrator
 
+	// AdminURL is the base URL of the admin listener, AdminToken its token: for the
+	// scenarios that change time-outs or read metrics. Default
+	// http://127.0.0.1:7781 and dev.
+	AdminURL, AdminToken string
+
 	Platforms  []codec.Platform // handed out in turn; default all
 	UserPrefix string           // user ids are this and a number; default bench-
 	PerSource  int              // links from one loopback source address, default 2,000
@@ -54,6 +64,8 @@ func (o *Options) validate() error {
 	o.API = cmp.Or(o.API, "http://127.0.0.1:7780")
 	o.App = cmp.Or(o.App, DevApp)
 	o.Admin = cmp.Or(o.Admin, "administrator")
+	o.AdminURL = cmp.Or(o.AdminURL, "http://127.0.0.1:7781")
+	o.AdminToken = cmp.Or(o.AdminToken, "dev")
 	o.UserPrefix = cmp.Or(o.UserPrefix, "bench-")
 	o.PerSource = cmp.Or(o.PerSource, 2000)
 	o.AnswerTimeout = cmp.Or(o.AnswerTimeout, 10*time.Second)
@@ -94,8 +106,10 @@ func (o *Options) check() error {
 			return fmt.Errorf("user prefix %q holds a byte that a UserID cannot", o.UserPrefix)
 		}
 	}
-	_, err = parseAPI(o.API)
-	return err
+	if _, err = parseAPI(o.API); err != nil {
+		return err
+	}
+	return parseAdmin(o.AdminURL)
 }
 
 // checkRate reports a rate that is no rate. 0 stands for as fast as possible where max is set.

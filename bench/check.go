@@ -16,49 +16,62 @@ type checker struct {
 	faults *faults
 }
 
-// wrong is a user whose presence is not what it should be.
-type wrong struct {
-	kind Fault
-	text string
-}
-
 // online judges a user with a live link: Online, with its platform alone in the detail.
-func (c *checker) online(n int, status string, item *fastjson.Value) *wrong {
-	id := c.pop.userID(n)
+func (c *checker) online(n int, status string, item *fastjson.Value) Fault {
 	if status != statusOnline {
-		return &wrong{FaultFalseOffline, fmt.Sprintf("user %q has a live link and reads %q", id, status)}
+		return FaultFalseOffline
 	}
-	want := specOf(c.pop.platform(n)).query
 	detail := item.GetArray("Detail")
-	if len(detail) != 1 || string(detail[0].GetStringBytes("Platform")) != want || string(detail[0].GetStringBytes("Status")) != statusOnline {
-		return &wrong{FaultDetail, fmt.Sprintf("user %q is on %s and reads %v", id, want, detail)}
+	if len(detail) != 1 || string(detail[0].GetStringBytes("Platform")) != specOf(c.pop.platform(n)).query ||
+		string(detail[0].GetStringBytes("Status")) != statusOnline {
+		return FaultDetail
 	}
-	return nil
+	return ""
 }
 
 // lost judges a user whose only link died.
-func (c *checker) lost(n int, status string, _ *fastjson.Value) *wrong {
-	p := c.pop.platform(n)
-	if want := specOf(p).afterLoss(); status != want {
-		return &wrong{FaultStatus, fmt.Sprintf("user %q on %s lost its link and reads %q, want %q", c.pop.userID(n), p, status, want)}
+func (c *checker) lost(n int, status string, _ *fastjson.Value) Fault {
+	if status != specOf(c.pop.platform(n)).afterLoss() {
+		return FaultStatus
 	}
-	return nil
+	return ""
 }
 
 // left judges a user who logged out.
-func (c *checker) left(n int, status string, _ *fastjson.Value) *wrong {
+func (c *checker) left(_ int, status string, _ *fastjson.Value) Fault {
 	if status != statusOffline {
-		return &wrong{FaultStatus, fmt.Sprintf("user %q logged out and reads %q", c.pop.userID(n), status)}
+		return FaultStatus
 	}
-	return nil
+	return ""
 }
 
-type judge func(n int, status string, item *fastjson.Value) *wrong
+// judge tells what is wrong with a user's presence, nothing if it is right.
+type judge func(n int, status string, item *fastjson.Value) Fault
+
+// wrongs are what one pass found, by kind.
+type wrongs struct {
+	counts  map[Fault]uint64
+	samples map[Fault][]string // the first of each kind
+}
+
+func (w *wrongs) add(c *checker, kind Fault, n int, status string, item *fastjson.Value) {
+	w.counts[kind]++
+	if len(w.samples[kind]) < maxSamples {
+		w.samples[kind] = append(w.samples[kind], fmt.Sprintf("user %q on %s reads %q with detail %s", c.pop.userID(n), c.pop.platform(n), status, item.Get("Detail")))
+	}
+}
+
+// tell counts what was found as faults.
+func (w *wrongs) tell(f *faults, when string) {
+	for kind, n := range w.counts {
+		f.addMany(kind, n, when, w.samples[kind])
+	}
+}
 
 // pass asks for all users once and returns those that are not right, with the
-// last of what was wrong. A call that fails is a fault; its users count as not right.
-func (c *checker) pass(ctx context.Context, users []int, right judge) (bad []int, why map[int]*wrong, err error) {
-	why = make(map[int]*wrong)
+// what was wrong. A call that fails is a fault; its users count as not right.
+func (c *checker) pass(ctx context.Context, users []int, right judge) (bad []int, why wrongs, err error) {
+	why = wrongs{make(map[Fault]uint64), make(map[Fault][]string)}
 	var body []byte
 	for from := 0; from < len(users); from += maxQueryIDs {
 		if ctx.Err() != nil {
@@ -68,8 +81,9 @@ func (c *checker) pass(ctx context.Context, users []int, right judge) (bad []int
 		body = appendQuery(body[:0], c.pop, batch, true)
 		err := c.rest.call(queryCommand, body, func(v *fastjson.Value) error {
 			err := eachResult(c.pop, batch, v, func(n int, status string, item *fastjson.Value) error {
-				if w := right(n, status, item); w != nil {
-					bad, why[n] = append(bad, n), w
+				if kind := right(n, status, item); kind != "" {
+					bad = append(bad, n)
+					why.add(c, kind, n, status, item)
 				}
 				return nil
 			})
@@ -113,9 +127,7 @@ func (c *checker) until(ctx context.Context, when string, users []int, right jud
 		}
 		bad, why, err = c.pass(ctx, bad, right)
 	}
-	for _, w := range why {
-		c.faults.add(w.kind, "%s: %s", when, w.text)
-	}
+	why.tell(c.faults, when)
 	r := CheckResult{When: when, Users: len(users), Right: len(users) - len(bad), Seconds: time.Since(begin).Seconds()}
 	if err != nil {
 		r.Right = 0 // interrupted: not known

@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"fmt"
-	"sync/atomic"
 	"time"
 )
 
@@ -36,22 +35,9 @@ func (o *ConnectOptions) validate() error {
 
 // connectRun is one run of Connect.
 type connectRun struct {
-	// Immutable.
-	o      ConnectOptions
-	pop    *population
-	faults *faults
-	check  *checker
-	meter  *meter
-	swarm  *swarm
-	filled chan struct{} // closed when every login has ended well or badly
-	stop   atomic.Bool   // asks the swarm to end
-	alive  []atomic.Bool // by user: has a live link as far as the client knows
+	*crowd
+	opts ConnectOptions
 
-	// Owned by the swarm.
-	opened, settled int
-	isFilled        bool
-
-	// Owned by Connect.
 	low                 usage
 	lowLinks            int
 	atFilled, atHoldEnd usage
@@ -66,108 +52,33 @@ func Connect(ctx context.Context, o ConnectOptions) (*Result, error) {
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrOptions, err)
 	}
-	r, err := newConnectRun(o)
-	if err != nil {
+	r := &connectRun{opts: o}
+	var err error
+	if r.crowd, err = newCrowd(&r.opts.Options, o.Conns, o.Conns, 0); err != nil {
 		return nil, err
 	}
-	defer r.check.rest.close()
+	defer r.close()
 	res := &Result{Scenario: "connect", Started: time.Now()}
-	ended := make(chan error, 1)
-	go func() { ended <- r.swarm.run() }()
+	r.start()
 	r.ramp(ctx)
 	r.hold(ctx, res)
-	r.stop.Store(true)
-	err = <-ended
+	broken := r.end()
 	r.death(ctx, res)
-	r.fill(ctx, res)
-	return res, err
-}
-
-func newConnectRun(o ConnectOptions) (*connectRun, error) {
-	r := &connectRun{o: o, faults: newFaults(), filled: make(chan struct{}), alive: make([]atomic.Bool, o.Conns)}
-	err := checkFiles(o.Conns)
-	if err != nil {
-		return nil, err
-	}
-	if r.pop, err = newPopulation(&r.o.Options, o.Conns); err != nil {
-		return nil, err
-	}
-	rest, err := newRest(&r.o.Options, 2)
-	if err != nil {
-		return nil, err
-	}
-	r.check = &checker{rest: rest, pop: r.pop, faults: r.faults}
-	if r.meter, err = newMeter(o.ServerPID); err != nil {
-		return nil, err
-	}
-	if r.swarm, err = newSwarm(&r.o.Options, r.pop, r.faults, o.Conns); err != nil {
-		return nil, err
-	}
-	r.swarm.step, r.swarm.loggedIn, r.swarm.ended = r.step, r.loggedIn, r.ended
-	return r, nil
-}
-
-// step opens what is due.
-func (r *connectRun) step(now time.Duration) (next time.Duration, done bool) {
-	if r.stop.Load() {
-		r.swarm.quiet = true
-		return now + maxWait, r.swarm.outstanding == 0
-	}
-	for r.opened < r.o.Conns && r.due() <= now {
-		r.swarm.open(r.opened, r.due())
-		r.opened++
-	}
-	if r.settled == r.o.Conns && !r.isFilled {
-		r.isFilled = true
-		close(r.filled)
-	}
-	if r.opened == r.o.Conns {
-		return now + time.Hour, false
-	}
-	return r.due(), false
-}
-
-// due is when the next login is due by the offered rate.
-func (r *connectRun) due() time.Duration { return dueAt(r.opened, r.o.Rate) }
-
-func dueAt(n int, rate float64) time.Duration {
-	return time.Duration(float64(n) / rate * float64(time.Second))
-}
-
-func (r *connectRun) loggedIn(l *link) {
-	r.alive[l.user].Store(true)
-	r.settled++
-}
-
-func (r *connectRun) ended(l *link, _ bool) {
-	if !r.alive[l.user].Swap(false) {
-		r.settled++
-	}
+	r.fill(res, o.Conns, o.Rate, r.interrupted || ctx.Err() != nil)
+	r.fillServer(res.Server, res.Logins.OK)
+	return res, broken
 }
 
 // ramp waits until every login has ended, and takes the first sample of the
 // server's memory on the way.
 func (r *connectRun) ramp(ctx context.Context) {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	lowMark := min(2000, r.o.Conns/4)
-	for turn := 0; ; turn++ {
-		select {
-		case <-ctx.Done():
-			r.interrupted = true
-			return
-		case <-r.filled:
-			r.atFilled = r.meter.read()
-			return
-		case <-tick.C:
-		}
-		if n := int(r.swarm.online.Load()); r.lowLinks == 0 && n >= lowMark && n > 0 {
+	lowMark := max(1, min(2000, r.n/4))
+	r.interrupted = !r.raise(ctx, r.n, r.opts.Rate, 0, func() {
+		if n := int(r.swarm.online.Load()); r.lowLinks == 0 && n >= lowMark {
 			r.low, r.lowLinks = r.meter.read(), n
 		}
-		if turn%50 == 0 {
-			r.o.Progress(fmt.Sprintf("logging in: %d of %d", r.swarm.online.Load(), r.o.Conns))
-		}
-	}
+	})
+	r.atFilled = r.meter.read()
 }
 
 // hold reads all users back, holds the links while reading some back every
@@ -178,43 +89,12 @@ func (r *connectRun) hold(ctx context.Context, res *Result) {
 	}
 	begin := time.Now()
 	res.Checks = append(res.Checks, r.check.once(ctx, "all logged in", r.living(), r.check.online))
-	during := CheckResult{When: "during the hold"}
-	for i := 0; time.Since(begin) < r.o.Hold; i++ {
-		if !pause(ctx, min(time.Second, r.o.Hold-time.Since(begin))) {
-			break
-		}
-		c := r.check.once(ctx, during.When, slice(r.living(), i), r.check.online)
-		during.Users += c.Users
-		during.Right += c.Right
-		r.o.Progress(fmt.Sprintf("holding %d links, %v left, %d errors", r.swarm.online.Load(),
-			max(0, r.o.Hold-time.Since(begin)).Round(time.Second), r.faults.total()))
-	}
-	during.Seconds = time.Since(begin).Seconds()
-	res.Checks = append(res.Checks, during)
+	left := r.opts.Hold - time.Since(begin)
+	res.Checks = append(res.Checks, r.watchHold(ctx, "during the hold", left, func() {}))
 	if r.interrupted = ctx.Err() != nil; !r.interrupted {
 		res.Checks = append(res.Checks, r.check.once(ctx, "end of the hold", r.living(), r.check.online))
 	}
 	r.atHoldEnd = r.meter.read()
-}
-
-// slice is the i-th batch of users, around and around.
-func slice(users []int, i int) []int {
-	if len(users) <= maxQueryIDs {
-		return users
-	}
-	from := i * maxQueryIDs % len(users)
-	return users[from:min(from+maxQueryIDs, len(users))]
-}
-
-// living lists the users whose link is alive as far as the client knows.
-func (r *connectRun) living() []int {
-	var users []int
-	for n := range r.alive {
-		if r.alive[n].Load() {
-			users = append(users, n)
-		}
-	}
-	return users
 }
 
 // death kills all clients and reads back what became of their users.
@@ -229,39 +109,18 @@ func (r *connectRun) death(ctx context.Context, res *Result) {
 	c := r.check.until(ctx, "after the death of all clients", users, r.check.lost, r.o.SettleTimeout)
 	res.Checks = append(res.Checks, c)
 	r.interrupted = ctx.Err() != nil
-	if r.meter.pid != 0 {
-		res.Server = r.meter.result()
+	if res.Server = r.meter.result(); res.Server != nil {
 		res.Server.CPUPerCloseUS = perEach(r.meter.read().cpu-before.cpu, killed)
 	}
 }
 
-// fill writes what was measured into res.
-func (r *connectRun) fill(ctx context.Context, res *Result) {
-	s := r.swarm
-	ok := int(s.loginsOK.Load())
-	res.Seconds = time.Since(res.Started).Seconds()
-	res.Logins = &LoginResult{Wanted: r.o.Conns, OK: ok, OfferedRate: r.o.Rate, Latency: latencyOf(s.login)}
-	if s.lastLogin > 0 {
-		res.Logins.Rate = float64(ok) / s.lastLogin.Seconds()
-	}
-	res.Heartbeats = &BeatResult{Sent: s.beatsSent.Load(), Answered: s.beatsOK.Load(), Latency: latencyOf(s.beat)}
-	r.fillServer(res, ok)
-	r.faults.tell(res)
-	res.Interrupted = r.interrupted || ctx.Err() != nil
-	res.OK = !res.Interrupted && r.faults.total() == 0 && ok == r.o.Conns
-}
-
-func (r *connectRun) fillServer(res *Result, logins int) {
-	if res.Server == nil {
-		res.Server = r.meter.result()
-	}
-	sv := res.Server
+func (r *connectRun) fillServer(sv *ServerResult, logins int) {
 	if sv == nil || r.atHoldEnd.cpu == 0 {
 		return
 	}
 	sv.LoginCPU = perEach(r.atFilled.cpu-r.meter.begin.cpu, logins)
 	sv.RSSFull = r.atHoldEnd.anon
-	sv.HoldCPU = (r.atHoldEnd.cpu - r.atFilled.cpu).Seconds() / r.o.Hold.Seconds()
+	sv.HoldCPU = (r.atHoldEnd.cpu - r.atFilled.cpu).Seconds() / r.opts.Hold.Seconds()
 	if n := logins - r.lowLinks; r.lowLinks > 0 && n > 0 {
 		sv.SlopeFrom, sv.BytesPerLink = r.lowLinks, float64(r.atHoldEnd.anon-r.low.anon)/float64(n)
 	}

@@ -221,6 +221,18 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
+// TestNothingLeft: when the server has ended every link, the hold is over.
+func TestNothingLeft(t *testing.T) {
+	f := newFake(t)
+	f.onBeat = func(string, int) []byte { return nil }
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	r, err := Connect(ctx, ConnectOptions{Options: f.options(), Conns: 10, Hold: time.Hour})
+	if err != nil || ctx.Err() != nil || r.OK || r.Interrupted || r.Errors[FaultClosed] != 10 {
+		t.Errorf("%v, %+v", err, r)
+	}
+}
+
 // TestSources: links spread over source addresses, PerSource on each.
 func TestSources(t *testing.T) {
 	f := newFake(t)

@@ -39,6 +39,12 @@ type fake struct {
 	onLogin  func(user string, n int, answer []byte) []byte
 	onBeat   func(user string, n int) []byte
 	onLogout func(user string) []byte
+	// onKick replaces the notice of a kick; nil sends none.
+	onKick func(user string, notice []byte) []byte
+	// silenceMS closes a link that has been silent for so long; 0 = what the console was told.
+	silenceMS int64
+	// refusePut makes the console refuse changes.
+	refusePut bool
 	// onQuery changes a result item, or answers the call itself by writing to w and returning false.
 	onQuery func(w http.ResponseWriter, user string, item map[string]any) bool
 
@@ -48,6 +54,9 @@ type fake struct {
 	detail map[string]codec.Platform
 	logins int
 	beats  int
+	links  map[string]net.Conn
+	times  timeouts
+	puts   []timeouts
 }
 
 func newFake(t *testing.T) *fake {
@@ -58,6 +67,7 @@ func newFake(t *testing.T) *fake {
 	}
 	f := &fake{
 		t: t, ln: ln, beatMS: 100, conns: map[net.Conn]bool{}, status: map[string]string{}, detail: map[string]codec.Platform{},
+		links: map[string]net.Conn{}, onKick: func(_ string, notice []byte) []byte { return notice },
 		onLogin:  func(_ string, _ int, answer []byte) []byte { return answer },
 		onBeat:   func(string, int) []byte { return codec.AppendEmpty(nil, codec.TypeHeartbeatOK) },
 		onLogout: func(string) []byte { return codec.AppendEmpty(nil, codec.TypeLogoutOK) },
@@ -92,7 +102,7 @@ func (f *fake) options() Options {
 		f.start()
 	}
 	return Options{
-		Target: f.ln.Addr().String(), API: f.http.URL, UserPrefix: "t-",
+		Target: f.ln.Addr().String(), API: f.http.URL, AdminURL: f.http.URL, UserPrefix: "t-",
 		AnswerTimeout: 5 * time.Second, SettleTimeout: 5 * time.Second,
 	}
 }
@@ -120,6 +130,9 @@ func (f *fake) serve(c net.Conn) {
 	}()
 	user, buf, chunk := "", []byte(nil), make([]byte, 4096)
 	for {
+		if silence := f.silence(); silence > 0 && user != "" {
+			_ = c.SetReadDeadline(time.Now().Add(silence))
+		}
 		n, err := c.Read(chunk)
 		if err != nil {
 			f.lost(user)
@@ -132,8 +145,17 @@ func (f *fake) serve(c net.Conn) {
 				break
 			}
 			answer, last := f.answer(&user, fr)
+			if fr.Type == codec.TypeLogin {
+				f.mu.Lock()
+				f.links[user] = c
+				f.mu.Unlock()
+			}
 			buf = buf[n:]
-			if !f.write(c, answer) || last {
+			if !f.write(c, answer) {
+				f.lost(user)
+				return
+			}
+			if last {
 				return
 			}
 		}
@@ -209,13 +231,71 @@ func (f *fake) lost(user string) {
 	f.mu.Lock()
 	p := f.detail[user]
 	f.mu.Unlock()
-	if user != "" {
+	f.mu.Lock()
+	kicked := f.links[user] == nil
+	f.mu.Unlock()
+	if user != "" && !kicked {
 		f.set(user, specOf(p).afterLoss(), 0)
 	}
 }
 
+// silence is after how long a silent link is closed; 0 = never.
+func (f *fake) silence() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.silenceMS > 0 {
+		return time.Duration(f.silenceMS) * time.Millisecond
+	}
+	return time.Duration(f.times.Web.SilenceMS) * time.Millisecond
+}
+
+// kick ends a user's link with a notice.
+func (f *fake) kick(user string) {
+	f.mu.Lock()
+	c := f.links[user]
+	delete(f.links, user)
+	f.mu.Unlock()
+	f.set(user, statusOffline, 0)
+	notice := codec.AppendForcedOffline(nil, &codec.ForcedOffline{Code: codec.CodeKickedREST, Text: "kicked"})
+	if notice = f.onKick(user, notice); notice == nil || c == nil {
+		return
+	}
+	_, _ = c.Write(notice)
+	_ = c.(*net.TCPConn).CloseWrite()
+}
+
+// console answers the calls of the console and the metrics.
+func (f *fake) console(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/metrics" {
+		fmt.Fprint(w, "# comment\ngo_memstats_heap_inuse_bytes 3.5e+06\ngo_gc_duration_seconds_count 7\ngo_gc_duration_seconds_sum 0.25\n")
+		return
+	}
+	if r.Header.Get("Authorization") != "Bearer dev" || r.URL.Path != fmt.Sprintf("/console/v1/apps/%d/timeouts", DevApp) {
+		f.t.Errorf("console call %s with %q", r.URL.Path, r.Header.Get("Authorization"))
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r.Method == http.MethodPut {
+		var in timeouts
+		if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+			f.t.Errorf("time-outs: %v", err)
+		}
+		if f.refusePut {
+			http.Error(w, "no", http.StatusUnprocessableEntity)
+			return
+		}
+		f.times = in
+		f.puts = append(f.puts, in)
+	}
+	_ = json.NewEncoder(w).Encode(f.times)
+}
+
 // rest answers the calls that the bench makes.
 func (f *fake) rest(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, "/console/") || r.URL.Path == "/metrics" {
+		f.console(w, r)
+		return
+	}
 	if f.answersItself(w, r) {
 		return
 	}
@@ -224,6 +304,7 @@ func (f *fake) rest(w http.ResponseWriter, r *http.Request) {
 		To   []string `json:"To_Account"`
 		Acc  []string `json:"Accounts"`
 		Need int      `json:"IsNeedDetail"`
+		User string   `json:"UserID"`
 	}
 	data, _ := io.ReadAll(r.Body)
 	if err := errors.Join(json.Unmarshal(data, &body), checkSig(r)); err != nil {
@@ -232,6 +313,8 @@ func (f *fake) rest(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case strings.HasSuffix(r.URL.Path, "/multiaccount_import"):
 		answer["FailAccounts"] = []string{}
+	case strings.HasSuffix(r.URL.Path, "/kick"):
+		f.kick(body.User)
 	case strings.HasSuffix(r.URL.Path, "/query_online_status"):
 		results := []any{}
 		for _, id := range body.To {

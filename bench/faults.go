@@ -24,6 +24,11 @@ const (
 	FaultFalseOffline  Fault = "false_offline"     // a user with a live link is not shown Online
 	FaultDetail        Fault = "wrong_detail"      // Online, but not on the right platform
 	FaultStatus        Fault = "wrong_status"      // wrong status after a logout or a death
+	FaultEarly         Fault = "early_timeout"     // a silent user was taken for dead before its time
+	FaultNotClosed     Fault = "silent_not_closed" // a silent link was not closed in time
+	FaultNotice        Fault = "notice_missing"    // kicked over REST, and no notice came, or a wrong one
+	FaultKick          Fault = "kick_failed"       // a REST kick that was not answered with success
+	FaultConsole       Fault = "console_failed"    // the console API did not do what was asked
 	FaultLocal         Fault = "local"             // this machine: no files, no addresses
 	FaultLate          Fault = "not_done_in_time"  // the run could not finish what it began
 )
@@ -52,6 +57,16 @@ func (f *faults) add(kind Fault, format string, args ...any) {
 		f.perKind[kind]++
 		f.samples = append(f.samples, string(kind)+": "+fmt.Sprintf(format, args...))
 	}
+}
+
+// addMany counts n faults of a kind with their first texts.
+func (f *faults) addMany(kind Fault, n uint64, when string, texts []string) {
+	for _, text := range texts {
+		f.add(kind, "%s: %s", when, text)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.counts[kind] += n - uint64(len(texts))
 }
 
 func (f *faults) total() uint64 {

@@ -51,7 +51,7 @@ func (s *swarm) frame(l *link, f codec.Frame) bool {
 	case f.Type == codec.TypeHeartbeatOK && l.state == linkBeating:
 		s.beatOK(l)
 		return true
-	case f.Type == codec.TypeHeartbeatOK && l.state == linkLeaving && l.crossing:
+	case f.Type == codec.TypeHeartbeatOK && (l.state == linkLeaving || l.state == linkSilent) && l.crossing:
 		l.crossing = false
 		s.beatsOK.Add(1)
 		return true
@@ -74,6 +74,11 @@ func (s *swarm) refused(l *link, f codec.Frame) bool {
 	case codec.TypeForcedOffline:
 		var m codec.ForcedOffline
 		err := m.Unmarshal(f.Body)
+		if err == nil && l.live() && s.notice(l, &m) {
+			s.leave(l, linkLeft)
+			s.at(l, s.now()+s.o.AnswerTimeout)
+			return true
+		}
 		s.fail(l, FaultForced, "user %q: %d %s (%v)", id, m.Code, m.Text, err)
 	case codec.TypeRedirect:
 		s.fail(l, FaultLoginRefused, "user %q: redirect", id)
@@ -98,12 +103,19 @@ func (s *swarm) loginOK(l *link, body []byte) bool {
 	now := s.now()
 	record(s.login, now-l.intended)
 	s.lastLogin = now
-	l.state, l.interval = linkOnline, interval
+	if s.beatEvery > 0 {
+		interval = min(interval, s.beatEvery)
+	}
+	l.state, l.interval, l.silence = linkOnline, interval, silence
 	s.online.Add(1)
 	s.loginsOK.Add(1)
 	// The first heartbeat comes at a random part of the interval: a storm of
 	// logins must not become a storm of heartbeats.
-	s.at(l, now+time.Duration(rand.Int64N(int64(interval))))
+	first := time.Duration(rand.Int64N(int64(interval)))
+	if s.mute {
+		first = interval * 9 / 10
+	}
+	s.at(l, now+first)
 	s.loggedIn(l)
 	return l.state != linkClosed
 }
@@ -115,6 +127,18 @@ func (s *swarm) beatOK(l *link) {
 	s.outstanding--
 	l.state = linkOnline
 	s.at(l, now+l.interval*9/10+time.Duration(rand.Int64N(int64(l.interval/10)+1)))
+}
+
+// beatNow ends the mute: every link sends heartbeats, at most `every` apart.
+func (s *swarm) beatNow(every time.Duration) {
+	s.mute, s.beatEvery = false, every
+	now := s.now()
+	for i := range s.links[:s.used] {
+		if l := &s.links[i]; l.live() {
+			l.interval = min(l.interval, every)
+			s.at(l, now+time.Duration(rand.Int64N(int64(l.interval))))
+		}
+	}
 }
 
 // sendBeat sends a heartbeat and waits for its answer.
@@ -137,12 +161,18 @@ func (s *swarm) logoutNow(l *link) {
 	if !s.send(l, s.out) {
 		return
 	}
-	s.online.Add(^uint64(0))
-	if l.crossing = l.state == linkBeating; l.crossing {
-		s.outstanding--
-	}
-	l.state, l.sent = linkLeaving, now
+	l.crossing = s.leave(l, linkLeaving)
+	l.sent = now
 	s.at(l, now+s.o.AnswerTimeout)
+}
+
+// fallSilent sends nothing on the link any more, and returns when the server may
+// first take it for dead. It has limit more to do so.
+func (s *swarm) fallSilent(l *link, limit time.Duration) (dead time.Duration) {
+	l.crossing = s.leave(l, linkSilent)
+	dead = l.sent + l.silence
+	s.at(l, dead+limit)
+	return dead
 }
 
 // overdue does what a link's time has come for.
@@ -159,6 +189,8 @@ func (s *swarm) overdue(l *link) {
 		}
 	case linkBeating:
 		s.fail(l, FaultBeatTimeout, "user %q: no answer in %v", id, s.o.AnswerTimeout)
+	case linkSilent:
+		s.fail(l, FaultNotClosed, "user %q: silent for %v, time-out %v, and the link is still open", id, s.now()-l.sent, l.silence)
 	case linkLeaving, linkLeft:
 		s.fail(l, FaultLogoutTimeout, "user %q: not done in %v", id, s.o.AnswerTimeout)
 	}

@@ -45,6 +45,7 @@ type rest struct {
 	base    string
 	params  string
 	timeout time.Duration
+	once    bool // calls change something: they are not repeated when a connection breaks
 }
 
 // newRest returns a client with up to conns connections.
@@ -61,22 +62,23 @@ func newRest(o *Options, conns int) (*rest, error) {
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
 	}
-	return &rest{
-		client: &fasthttp.HostClient{
-			Addr: net.JoinHostPort(u.Hostname(), port), IsTLS: u.Scheme == "https", MaxConns: conns,
-			Dial:               func(addr string) (net.Conn, error) { return net.DialTimeout("tcp", addr, o.AnswerTimeout) },
-			MaxConnWaitTimeout: o.AnswerTimeout, MaxIdleConnDuration: time.Minute,
-			ReadBufferSize: 16 << 10, NoDefaultUserAgentHeader: true, DisablePathNormalizing: true,
-			// A query may be repeated: a connection that the server closed while idle is no fault of its.
-			RetryIfErr: func(_ *fasthttp.Request, attempts int, err error) (bool, bool) {
-				return false, attempts < 2 && !errors.Is(err, fasthttp.ErrTimeout)
-			},
-		},
+	r := &rest{
 		base: u.Scheme + "://" + u.Host + "/v4/",
 		params: fmt.Sprintf("?sdkappid=%d&identifier=%s&usersig=%s&contenttype=json&random=",
 			o.App, url.QueryEscape(o.Admin), url.QueryEscape(sig)),
 		timeout: o.AnswerTimeout,
-	}, nil
+	}
+	r.client = &fasthttp.HostClient{
+		Addr: net.JoinHostPort(u.Hostname(), port), IsTLS: u.Scheme == "https", MaxConns: conns,
+		Dial:               func(addr string) (net.Conn, error) { return net.DialTimeout("tcp", addr, o.AnswerTimeout) },
+		MaxConnWaitTimeout: o.AnswerTimeout, MaxIdleConnDuration: time.Minute,
+		ReadBufferSize: 16 << 10, NoDefaultUserAgentHeader: true, DisablePathNormalizing: true,
+		// A query may be repeated: a connection that the server closed while idle is no fault of its.
+		RetryIfErr: func(_ *fasthttp.Request, attempts int, err error) (bool, bool) {
+			return false, !r.once && attempts < 2 && !errors.Is(err, fasthttp.ErrTimeout)
+		},
+	}
+	return r, nil
 }
 
 func (r *rest) close() { r.client.CloseIdleConnections() }

@@ -2,11 +2,7 @@ package bench
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
-	"maps"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -14,7 +10,7 @@ import (
 
 // Result is what a run has found. docs/bench.md describes its JSON form.
 type Result struct {
-	Scenario    string        `json:"scenario"` // connect, churn, query
+	Scenario    string        `json:"scenario"` // connect, hold, churn, storm, massdrop, query, kick, mixed, million
 	OK          bool          `json:"ok"`       // nothing was wrong and the run went to its end
 	Interrupted bool          `json:"interrupted"`
 	Started     time.Time     `json:"started"`
@@ -25,6 +21,13 @@ type Result struct {
 	Checks      []CheckResult `json:"checks,omitempty"`  // presence read back over REST
 	Queries     []QueryResult `json:"queries,omitempty"` // scenario query
 	Server      *ServerResult `json:"server,omitempty"`
+
+	Memory    []MemorySample `json:"memory,omitempty"`    // hold: while links are opened
+	Points    []Point        `json:"points,omitempty"`    // storm: one per offered rate
+	Drop      *DropResult    `json:"drop,omitempty"`      // massdrop, million
+	Kicks     *KickResult    `json:"kicks,omitempty"`     // kick, mixed
+	Snapshots []Snapshot     `json:"snapshots,omitempty"` // million
+	Stopped   string         `json:"stopped,omitempty"`   // million: why no more links were opened
 
 	Errors       map[Fault]uint64 `json:"errors"`
 	ErrorSamples []string         `json:"error_samples,omitempty"`
@@ -77,6 +80,70 @@ type ServerResult struct {
 	SlopeFrom     int     `json:"slope_from_links,omitempty"` // links when the slope's first sample was taken
 	HoldCPU       float64 `json:"hold_cpu_share,omitempty"`   // CPU during the hold, share of one core
 	CPUPerCloseUS float64 `json:"close_cpu_us,omitempty"`     // CPU per link of the death of all clients
+	IdleCPU       float64 `json:"idle_cpu_share,omitempty"`   // hold: with links that send nothing, share of one core
+	BeatCPU       float64 `json:"beat_cpu_us,omitempty"`      // hold: CPU per heartbeat beyond the idle links' own
+}
+
+// MemorySample is the server's anonymous memory with a number of links.
+type MemorySample struct {
+	Links int   `json:"links"`
+	Bytes int64 `json:"bytes"`
+}
+
+// Point is one offered rate of a curve.
+type Point struct {
+	OfferedRate float64 `json:"offered_rate"` // logins per second, 0 = all at once
+	Rate        float64 `json:"rate"`         // achieved
+	Logins      int     `json:"logins"`
+	Latency     Latency `json:"latency"`
+	LoginCPU    float64 `json:"login_cpu_us,omitempty"` // the server's, per login
+}
+
+// DropResult is what became of users whose links ended all at once.
+type DropResult struct {
+	How     string  `json:"how"` // fin, rst, silence
+	Users   int     `json:"users"`
+	Found   int     `json:"found"`               // shown as lost in time
+	Early   int     `json:"early"`               // of them, shown as lost before their time
+	Seconds float64 `json:"seconds"`             // until all were found
+	Silence float64 `json:"silence_s,omitempty"` // the time-out
+	// Lateness is from when the link died or its time-out was over until a query
+	// showed it. Polling has a pitch of its own: a round over all users.
+	Lateness Latency `json:"lateness"`
+	// CloseLateness is from when the time-out was over until the server closed the link.
+	CloseLateness *Latency `json:"close_lateness,omitempty"`
+	CPUPerDrop    float64  `json:"drop_cpu_us,omitempty"` // the server's CPU per user, polling included
+}
+
+// KickResult sums up REST kicks of users with a link.
+type KickResult struct {
+	Kicks       int     `json:"kicks"` // answered
+	OfferedRate float64 `json:"offered_rate"`
+	Rate        float64 `json:"rate"`
+	Answer      Latency `json:"answer_latency"` // from when it was due to the REST answer
+	// Notice is from the REST answer to the notice at the client; a notice that
+	// came first counts as 1 us, and in Before.
+	Notice Latency `json:"notice_latency"`
+	Before int     `json:"notices_before_answer"`
+}
+
+// Snapshot is what server, kernel and Go runtime say at one moment.
+type Snapshot struct {
+	When         string  `json:"when"`
+	Seconds      float64 `json:"seconds"` // since the run began
+	Links        int     `json:"links"`
+	ServerRSS    int64   `json:"server_rss_bytes"`  // all resident memory
+	ServerAnon   int64   `json:"server_anon_bytes"` // anonymous memory
+	Heap         int64   `json:"go_heap_bytes"`     // in use
+	GCs          int     `json:"go_gcs"`
+	GCPauseS     float64 `json:"go_gc_pause_seconds"` // sum
+	ClientRSS    int64   `json:"client_rss_bytes"`
+	Slab         int64   `json:"kernel_slab_bytes"`
+	Sockets      int64   `json:"kernel_sockets_bytes"` // buffers, from sockstat
+	PageTables   int64   `json:"kernel_page_tables_bytes"`
+	TCPInUse     int64   `json:"kernel_tcp_inuse"` // both ends
+	MemAvailable int64   `json:"mem_available_bytes"`
+	MemTotal     int64   `json:"mem_total_bytes"`
 }
 
 // Latency is a distribution in microseconds.
@@ -88,7 +155,17 @@ type Latency struct {
 	P99   int64   `json:"p99_us"`
 	P999  int64   `json:"p999_us"`
 	Max   int64   `json:"max_us"`
+	// Quantiles are points of the whole distribution, for plots.
+	Quantiles []Quantile `json:"quantiles,omitempty"`
 }
+
+// Quantile is a share of a distribution, in percent, that took US microseconds or less.
+type Quantile struct {
+	Percent float64 `json:"percent"`
+	US      int64   `json:"us"`
+}
+
+var plotted = []float64{0, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99, 100}
 
 // newHistogram counts 1 us to 2 minutes with 3 digits, in about 200 KB.
 func newHistogram() *hdrhistogram.Histogram {
@@ -104,11 +181,15 @@ func latencyOf(h *hdrhistogram.Histogram) Latency {
 	if h.TotalCount() == 0 {
 		return Latency{}
 	}
-	return Latency{
+	l := Latency{
 		Count: h.TotalCount(), Mean: h.Mean(),
 		P50: h.ValueAtQuantile(50), P90: h.ValueAtQuantile(90), P99: h.ValueAtQuantile(99),
 		P999: h.ValueAtQuantile(99.9), Max: h.Max(),
 	}
+	for _, p := range plotted {
+		l.Quantiles = append(l.Quantiles, Quantile{p, h.ValueAtQuantile(p)})
+	}
+	return l
 }
 
 // WriteJSON writes r as indented JSON.
@@ -116,70 +197,4 @@ func (r *Result) WriteJSON(w io.Writer) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(r)
-}
-
-// Summary is r in a few lines for people.
-func (r *Result) Summary() string {
-	var b strings.Builder
-	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("%s: %s in %.1f s", r.Scenario, r.verdict(), r.Seconds)
-	if l := r.Logins; l != nil {
-		line("  logins      %d of %d, %.0f/s; %s", l.OK, l.Wanted, l.Rate, l.Latency)
-	}
-	if r.Logouts != nil {
-		line("  logouts     %d; %s", r.Logouts.Count, r.Logouts)
-	}
-	if h := r.Heartbeats; h != nil {
-		line("  heartbeats  %d sent, %d answered; %s", h.Sent, h.Answered, h.Latency)
-	}
-	for _, c := range r.Checks {
-		line("  read back   %s: %d of %d right after %.2f s", c.When, c.Right, c.Users, c.Seconds)
-	}
-	for _, q := range r.Queries {
-		line("  query %4d  %.0f requests/s, %.0f ids/s; %s", q.IDs, q.Rate, q.IDRate, q.Latency)
-	}
-	if s := r.Server; s != nil {
-		line("  server      %s", s)
-	}
-	for _, k := range slices.Sorted(maps.Keys(r.Errors)) {
-		line("  ERROR       %s: %d", k, r.Errors[k])
-	}
-	for _, s := range r.ErrorSamples {
-		line("              %s", s)
-	}
-	return b.String()
-}
-
-func (r *Result) verdict() string {
-	switch {
-	case r.OK:
-		return "ok"
-	case r.Interrupted:
-		return "INTERRUPTED"
-	}
-	return "FAILED"
-}
-
-// String is the distribution in one line.
-func (l Latency) String() string {
-	us := func(v int64) time.Duration { return time.Duration(v) * time.Microsecond }
-	return fmt.Sprintf("p50 %v p99 %v p99.9 %v max %v", us(l.P50), us(l.P99), us(l.P999), us(l.Max))
-}
-
-// String is the server's part in one line.
-func (s *ServerResult) String() string {
-	text := fmt.Sprintf("%.1f s CPU, %.1f MB before", s.CPUSeconds, float64(s.RSSBefore)/1e6)
-	if s.RSSFull > 0 {
-		text += fmt.Sprintf(", %.1f MB full", float64(s.RSSFull)/1e6)
-	}
-	if s.BytesPerLink > 0 {
-		text += fmt.Sprintf(", %.0f bytes per link", s.BytesPerLink)
-	}
-	if s.LoginCPU > 0 {
-		text += fmt.Sprintf(", %.1f us per login", s.LoginCPU)
-	}
-	if s.CPUPerCloseUS > 0 {
-		text += fmt.Sprintf(", %.1f us per close", s.CPUPerCloseUS)
-	}
-	return text
 }

@@ -46,8 +46,15 @@ func newPopulation(o *Options, n int) (*population, error) {
 	return p, nil
 }
 
-func (p *population) sig(n int) string {
+// resign makes the next UserSig of user n a new one: a kick ends those made before it.
+func (p *population) resign(n int) {
 	if n < len(p.sigs) {
+		p.sigs[n] = ""
+	}
+}
+
+func (p *population) sig(n int) string {
+	if n < len(p.sigs) && p.sigs[n] != "" {
 		return p.sigs[n]
 	}
 	s, err := p.o.sign(p.userID(n))

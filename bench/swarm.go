@@ -19,22 +19,26 @@ import (
 // A scenario steers it by its hooks, which run on the swarm's goroutine.
 type swarm struct {
 	// Immutable after newSwarm.
-	o      *Options
-	pop    *population
-	faults *faults
-	target unix.SockaddrInet4
-	local  bool // the target is on this machine: links come from many addresses
-	epoll  int
-	begin  time.Time
+	o         *Options
+	pop       *population
+	faults    *faults
+	target    unix.SockaddrInet4
+	local     bool          // the target is on this machine: links come from many addresses
+	beatEvery time.Duration // at most this long between heartbeats; 0 = what the server says
+	epoll     int
+	begin     time.Time
 	// loggedIn is called when LoginOK came; ended when a link is closed, for
 	// whatever reason; step at each turn: it opens what is due and returns when
 	// it wants the next turn, or done.
 	loggedIn func(l *link)
 	ended    func(l *link, clean bool)
 	step     func(now time.Duration) (next time.Duration, done bool)
+	// notice is called when the server forces a link offline; true if that was wished for.
+	notice func(l *link, m *codec.ForcedOffline) bool
 
 	// Owned by run.
 	links  []link
+	used   int      // links[used:] have never been opened, and take no memory
 	free   []uint32 // closed links
 	timers timers
 	buf    []byte
@@ -45,6 +49,7 @@ type swarm struct {
 	lastLogin           time.Duration
 	outstanding         int  // heartbeats to be answered
 	quiet               bool // send no more heartbeats
+	mute                bool // the first heartbeat comes after a whole interval; beatNow ends it
 
 	// Atomic.
 	opened, online, loginsOK, beatsSent, beatsOK atomic.Uint64
@@ -59,23 +64,25 @@ const (
 	linkOnline
 	linkBeating // online, with a heartbeat to be answered
 	linkLeaving // Logout sent
-	linkLeft    // LogoutOK came, the close is to come
+	linkLeft    // LogoutOK or an expected notice came, the close is to come
+	linkSilent  // sends nothing any more, the server is to close it
 )
 
 // link is one client. Times count from swarm.begin.
 type link struct {
 	index    uint32
-	user     int
 	fd       int32
+	user     int
 	state    linkState
 	dueSet   bool          // has an entry in timers, at entry
 	intended time.Duration // when the login was due by the offered rate
 	due      time.Duration // when something must have happened, or is to be done
 	entry    time.Duration
-	sent     time.Duration // when the heartbeat or Logout went out
+	sent     time.Duration // when the last frame went out
 	interval time.Duration // of heartbeats
+	silence  time.Duration // after which the server takes the link for dead
 	rest     []byte        // of a frame that is not whole yet
-	crossing bool          // linkLeaving: a heartbeat's answer may come before LogoutOK
+	crossing bool          // linkLeaving, linkSilent: a heartbeat's answer may still come
 }
 
 // newSwarm returns a swarm with room for n links at once, for which checkFiles has seen to files.
@@ -91,13 +98,10 @@ func newSwarm(o *Options, pop *population, f *faults, n int) (*swarm, error) {
 	s := &swarm{
 		o: o, pop: pop, faults: f, epoll: epoll, begin: time.Now(),
 		target: unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}, local: a.Addr().IsLoopback(),
-		links: make([]link, n), free: make([]uint32, n), buf: make([]byte, 64<<10),
+		links: make([]link, n), buf: make([]byte, 64<<10),
 		login: newHistogram(), logout: newHistogram(), beat: newHistogram(),
 		loggedIn: func(*link) {}, ended: func(*link, bool) {},
-	}
-	for i := range s.links {
-		s.links[i].index, s.links[i].fd = uint32(i), -1
-		s.free[i] = uint32(n - 1 - i)
+		notice: func(*link, *codec.ForcedOffline) bool { return false },
 	}
 	return s, nil
 }
@@ -164,11 +168,10 @@ func (s *swarm) wait(next time.Duration) int {
 // open starts the login of user, which was due at intended. It reports false if
 // there is no room for another link.
 func (s *swarm) open(user int, intended time.Duration) bool {
-	if len(s.free) == 0 {
+	l := s.unused()
+	if l == nil {
 		return false
 	}
-	l := &s.links[s.free[len(s.free)-1]]
-	s.free = s.free[:len(s.free)-1]
 	l.user, l.intended, l.state = user, intended, linkConnecting
 	s.opened.Add(1)
 	s.at(l, s.now()+s.o.AnswerTimeout)
@@ -180,6 +183,22 @@ func (s *swarm) open(user int, intended time.Duration) bool {
 		s.fail(l, kind, "%v", err)
 	}
 	return true
+}
+
+// unused returns a link that is not in use, nil if there is none.
+func (s *swarm) unused() *link {
+	if n := len(s.free); n > 0 {
+		l := &s.links[s.free[n-1]]
+		s.free = s.free[:n-1]
+		return l
+	}
+	if s.used == len(s.links) {
+		return nil
+	}
+	l := &s.links[s.used]
+	l.index, l.fd = uint32(s.used), -1
+	s.used++
+	return l
 }
 
 // connect opens the link's socket. Edge-triggered epoll with both directions
@@ -235,7 +254,7 @@ func (s *swarm) connected(l *link) bool {
 	var m codec.Login
 	s.pop.login(l.user, &m)
 	s.out = codec.AppendLogin(s.out[:0], &m)
-	l.state = linkLoggingIn
+	l.state, l.sent = linkLoggingIn, s.now()
 	return s.send(l, s.out)
 }
 
@@ -277,7 +296,7 @@ func (s *swarm) read(l *link) {
 // gone handles the server's end of the link.
 func (s *swarm) gone(l *link, how string) {
 	switch l.state {
-	case linkLeft:
+	case linkLeft, linkSilent:
 		s.close(l, true)
 	case linkConnecting:
 		s.fail(l, FaultConnect, "%s", how)
@@ -292,31 +311,47 @@ func (s *swarm) fail(l *link, kind Fault, format string, args ...any) {
 	s.close(l, false)
 }
 
-func (s *swarm) close(l *link, clean bool) {
-	if l.state == linkOnline || l.state == linkBeating {
-		s.online.Add(^uint64(0))
-	}
-	if l.state == linkBeating {
+// leave takes the link out of those that are online, into state. It reports
+// whether a heartbeat was on its way.
+func (s *swarm) leave(l *link, state linkState) (beating bool) {
+	beating = l.state == linkBeating
+	if beating {
 		s.outstanding--
 	}
+	if beating || l.state == linkOnline {
+		s.online.Add(^uint64(0))
+	}
+	l.state = state
+	return beating
+}
+
+// live reports whether the link is logged in and nobody has begun to end it.
+func (l *link) live() bool { return l.state == linkOnline || l.state == linkBeating }
+
+func (s *swarm) close(l *link, clean bool) {
+	s.leave(l, linkClosed)
 	if l.fd >= 0 {
 		unix.Close(int(l.fd))
 	}
-	l.fd, l.state, l.rest, l.due = -1, linkClosed, nil, 0
+	l.fd, l.rest, l.due = -1, nil, 0
 	s.free = append(s.free, l.index)
 	s.ended(l, clean)
+}
+
+// reset makes the close of the link's socket an RST.
+func (l *link) reset() {
+	_ = unix.SetsockoptLinger(int(l.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 0})
 }
 
 // kill ends every link by RST, as a crash of the client's machine would. It is
 // called after run, and closes the epoll.
 func (s *swarm) kill() (killed int) {
-	linger := unix.Linger{Onoff: 1, Linger: 0}
-	for i := range s.links {
+	for i := range s.links[:s.used] {
 		l := &s.links[i]
 		if l.state == linkClosed {
 			continue
 		}
-		_ = unix.SetsockoptLinger(int(l.fd), unix.SOL_SOCKET, unix.SO_LINGER, &linger)
+		l.reset()
 		unix.Close(int(l.fd))
 		l.state, l.fd = linkClosed, -1
 		killed++

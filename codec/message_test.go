@@ -276,6 +276,10 @@ func TestLoginCheck(t *testing.T) {
 		{"ticket N+1", func(m *Login) { m.Ticket = rep(MaxTicket + 1) }, "ticket"},
 		{"UserSig not UTF-8", func(m *Login) { m.UserSig = []byte{0xff} }, "UserSig"},
 		{"no UserSig", func(m *Login) { m.UserSig = nil }, ""}, // the server has a code for it
+		{"UserSig beside full fields", func(m *Login) { // docs/protocol.md promises 7,700 bytes
+			m.UserSig, m.UserID, m.Ticket = rep(7700), rep(MaxUserID), rep(MaxTicket)
+			m.DeviceID, m.SDKVersion, m.DeviceModel = rep(MaxDeviceID), rep(MaxSDKVersion), rep(MaxDeviceModel)
+		}, ""},
 		{"UserSig over the frame", func(m *Login) { m.UserSig = rep(MaxFrameBeforeLogin) }, "UserSig"},
 		{"UserSig over any frame", func(m *Login) { m.UserSig = rep(MaxFrame) }, "UserSig"},
 	} {

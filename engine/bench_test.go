@@ -10,6 +10,9 @@ import (
 	"github.com/rollcall-im/rollcall/internal/directory"
 )
 
+// raceEnabled is set by race_test.go.
+var raceEnabled bool
+
 // quietConn takes everything and keeps nothing.
 type quietConn struct{ fakeConn }
 

@@ -30,12 +30,12 @@ func (r *rig) fill(c Conn) {
 	first := r.core.Links() == 0
 	for range dueLinks - r.core.Links() {
 		s, _ := r.loop.Open(c, now)
-		s.state, s.silenceMS = stateOnline, 400_000
-		s.ident, s.userLen, s.platform, s.app = "user-0000000000010b9f8a66-42a5-4d1e-9f0e-6d1f6a1c2b3d", 16, presence.Android, testApp
+		s.state, s.until = stateOnline, 400_000
+		s.user, s.platform, s.app = "user-00000000000", presence.Android, testApp
 	}
 	for _, slot := range rng.Perm(dueLinks) {
-		if s := r.loop.slab.at(uint32(slot)); first || s.seenMS == now.MonoMS {
-			s.seenMS = now.MonoMS - rng.Int64N(120_000)
+		if s := r.loop.slab.at(uint32(slot)); first || s.seen == moment(now.MonoMS) {
+			s.seen = moment(now.MonoMS - rng.Int64N(120_000))
 			r.loop.wheel.Schedule(s.id.Slot(), r.loop.nextVisit(s))
 		}
 	}
@@ -62,7 +62,7 @@ func BenchmarkDueAlive(b *testing.B) {
 	tick := func() int64 {
 		now.MonoMS += 128
 		for range dueLinks*128/120_000 + 1 { // each link every 120 s
-			r.loop.slab.at(uint32(order[beat%dueLinks])).seenMS = now.MonoMS
+			r.loop.slab.at(uint32(order[beat%dueLinks])).seen = moment(now.MonoMS)
 			beat++
 		}
 		from := threadCPU(b)

@@ -84,11 +84,7 @@ func (e *Engine) listenLocked() error {
 func (e *Engine) bindLocked(want netip.AddrPort) error {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	unlock, err := lockBind(ctx, want.Port())
-	if err != nil {
-		return err
-	}
-	defer unlock()
+	defer lockBind(ctx, want.Port(), e.core.o.Logger)()
 	addr, err := probe(want)
 	if err != nil {
 		return err

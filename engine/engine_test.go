@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -272,6 +273,43 @@ func TestAddressInUse(t *testing.T) {
 	}
 }
 
+// Any user of the machine can hold the lock for a port. That delays a start and
+// is logged; whether the address is free, the probe says.
+func TestForeignBindLock(t *testing.T) {
+	free, err := probe(netip.MustParseAddrPort("127.0.0.1:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock, err := net.Listen("unix", fmt.Sprintf("@rollcall-bind-%d", free.Port()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	start := func() (*Engine, *bytes.Buffer, error) {
+		var log bytes.Buffer
+		e, err := New(Options{
+			ListenNative: free.String(), Loops: 1, MaxLinks: 10, FileReserve: 64,
+			Directory: newSafeDirectory(t), Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = e.Start()
+		t.Cleanup(func() { _ = e.Shutdown(context.Background()) })
+		return e, &log, err
+	}
+	e, log, err := start()
+	if err != nil || e.Addr(listenerNative) != free.String() {
+		t.Fatalf("the start was blocked: %v", err)
+	}
+	if !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), fmt.Sprint("port=", free.Port())) {
+		t.Errorf("logged %q", log)
+	}
+	if _, _, err := start(); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("a second server on %s: %v", free, err)
+	}
+}
+
 // Two that start at the same moment: one of them gets the port.
 func TestAddressRace(t *testing.T) {
 	free, err := probe(netip.MustParseAddrPort("127.0.0.1:0"))
@@ -395,6 +433,62 @@ func TestLostLinks(t *testing.T) {
 		if n := s.core.m.closes[c.reason].Get(); n != 1 {
 			t.Fatalf("%d closes for %s", n, closeReasonNames[c.reason])
 		}
+	}
+}
+
+// A link that falls silent ends in real time too.
+func TestSilenceOnSocket(t *testing.T) {
+	s := startServer(t, func(o *Options) {
+		app := o.Directory.(*safeDirectory).apps[testApp]
+		app.Timeouts.Mobile = directory.ClassTimeouts{HeartbeatMS: 100, SilenceMS: 300}
+	})
+	c := s.dial(t)
+	c.login("alice")
+	c.send(heartbeat)
+	c.want(codec.TypeHeartbeatOK)
+	c.wantEOF()
+	eventually(t, "alice leaves", func() bool { return s.dir.leftBy("alice") == presence.LeaveTimeOut })
+}
+
+// What Unread answers: bytes count, a FIN does not.
+func TestUnread(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close() //nolint:errcheck
+	c := dialAddr(t, ln.Addr().String())
+	srv, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer srv.Close() //nolint:errcheck
+	raw, err := srv.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	is := func() (yes bool) {
+		if err := raw.Control(func(fd uintptr) { yes = unread(int(fd)) }); err != nil {
+			t.Fatal(err)
+		}
+		return yes
+	}
+	if is() {
+		t.Fatal("unread bytes at the start")
+	}
+	c.send([]byte{1})
+	eventually(t, "the byte is seen", is)
+	if err := c.conn.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.ReadFull(srv, make([]byte, 1)); n != 1 || err != nil {
+		t.Fatal(err)
+	}
+	if n, err := srv.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Fatal(n, err)
+	}
+	if is() {
+		t.Fatal("a FIN counts as bytes")
 	}
 }
 

@@ -27,8 +27,8 @@ const leaveRetryMS = 500
 // leave ends what the session's link stands for.
 func (l *Loop) leave(s *Session, r presence.LeaveReason) {
 	c := l.leaves.take(l)
-	c.op.Key = presence.Key{App: s.app, UserID: s.userID()}
-	c.op.Platform, c.op.DeviceID = s.platform, s.deviceID()
+	c.op.Key = presence.Key{App: s.app, UserID: s.user}
+	c.op.Platform = s.platform // the link stands for the device id, which the session has not kept
 	c.op.Node, c.op.Link = l.core.o.Node, s.id
 	c.op.Reason, c.op.NowMS = r, l.now.WallMS
 	l.core.o.Directory.Leave(&c.op)

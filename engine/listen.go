@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strconv"
@@ -15,7 +16,8 @@ import (
 // clients out to both. Nobody wants that, so the address is bound exclusively
 // first, which fails if anybody listens there. Between that and the listening of
 // our loops is a moment in which a second server's probe succeeds too; a lock
-// per port, held until we listen, closes it.
+// per port, held until we listen, closes it. Any user of the machine can hold
+// that lock, so it is a hint: after a wait the probe alone decides.
 
 // resolve turns an address setting into what to bind: no host means 0.0.0.0,
 // never the unspecified family, under which gnet gives every connection to one
@@ -59,15 +61,16 @@ func probe(a netip.AddrPort) (netip.AddrPort, error) {
 }
 
 const (
-	bindLockWait = 5 * time.Second
+	bindLockWait = 2 * time.Second
 	bindLockPoll = 20 * time.Millisecond
 )
 
-// lockBind takes the right to probe and bind the port. It is an abstract Unix
-// socket, which the kernel gives back even if we are killed. A port 0 needs none.
-func lockBind(ctx context.Context, port uint16) (unlock func(), err error) {
+// lockBind waits for the right to probe and bind the port, for a while. It is an
+// abstract Unix socket, which the kernel gives back even if we are killed. A port
+// 0 needs none.
+func lockBind(ctx context.Context, port uint16, log *slog.Logger) (unlock func()) {
 	if port == 0 {
-		return func() {}, nil
+		return func() {}
 	}
 	ctx, cancel := context.WithTimeout(ctx, bindLockWait)
 	defer cancel()
@@ -75,14 +78,15 @@ func lockBind(ctx context.Context, port uint16) (unlock func(), err error) {
 	for {
 		ln, err := net.Listen("unix", name)
 		if err == nil {
-			return func() { _ = ln.Close() }, nil
+			return func() { _ = ln.Close() }
 		}
 		if !errors.Is(err, syscall.EADDRINUSE) {
-			return func() {}, nil // no such sockets here: the probe must do
+			return func() {} // no such sockets here: the probe must do
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("engine: another server is starting on port %d: %w", port, err)
+			log.Warn("another process holds the lock for starting on this port; starting without it", "port", port, "lock", name, "waited", bindLockWait.String())
+			return func() {}
 		case <-time.After(bindLockPoll):
 		}
 	}

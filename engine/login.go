@@ -65,15 +65,14 @@ func (l *Loop) tryLogin(s *Session, m *codec.Login) refusal {
 	if l.pendingLogins.Load() >= int64(l.core.o.MaxPendingLogins) {
 		return refusal{code: codec.CodeOverloaded}
 	}
-	l.scratch = append(append(l.scratch[:0], m.UserID...), m.DeviceID...)
-	s.ident = string(l.scratch)
-	s.userLen = uint8(len(m.UserID))
+	s.user = string(m.UserID)
 	s.app, s.platform = m.SDKAppID, presence.Platform(m.Platform)
-	cred, no := authenticate(s, m, t, l.now.WallMS)
+	device := string(m.DeviceID)
+	cred, no := authenticate(s, device, m, t, l.now.WallMS)
 	if no.code != 0 {
 		return no
 	}
-	l.decide(s, m, t.app, cred)
+	l.decide(s, device, m, t.app, cred)
 	return refusal{}
 }
 
@@ -114,10 +113,10 @@ func brief(b []byte) []byte {
 
 // authenticate checks what the login shows, presence.md section 4: a resume's
 // ticket, else the UserSig. Whether either is revoked is for the Directory to say.
-func authenticate(s *Session, m *codec.Login, t *tenant, wallMS int64) (credential, refusal) {
+func authenticate(s *Session, device string, m *codec.Login, t *tenant, wallMS int64) (credential, refusal) {
 	if m.Resume && len(m.Ticket) > 0 {
 		c := ticket.Claims{
-			App: m.SDKAppID, UserID: s.userID(), Platform: uint8(s.platform), DeviceID: s.deviceID(), Epoch: t.app.TicketEpoch,
+			App: m.SDKAppID, UserID: s.user, Platform: uint8(s.platform), DeviceID: device, Epoch: t.app.TicketEpoch,
 		}
 		if ticket.Verify(m.Ticket, &t.app.TicketKey, &c, wallMS) == nil {
 			return credential{presence.Credential{ByTicket: true, TicketSeq: c.Seq}, c.SigEndMS}, refusal{}
@@ -132,7 +131,7 @@ func verifySig(s *Session, sig []byte, resume bool, t *tenant, wallMS int64) (cr
 	if resume && len(sig) == 0 {
 		return credential{}, refusal{codec.CodeSigMalformed, "there is neither a good session ticket nor a UserSig"}
 	}
-	c := usersig.Check{AppID: s.app, UserID: s.userID(), Secrets: t.secrets, NowS: wallMS / 1000}
+	c := usersig.Check{AppID: s.app, UserID: s.user, Secrets: t.secrets, NowS: wallMS / 1000}
 	r := usersig.Verify(sig, &c)
 	if r.Code != usersig.OK {
 		return credential{}, refusal{codec.Code(r.Code), r.Text}
@@ -149,16 +148,16 @@ func endMS(s int64) int64 {
 }
 
 // decide asks the Directory. From here on an end of the link means a Leave.
-func (l *Loop) decide(s *Session, m *codec.Login, app *directory.App, cred credential) {
+func (l *Loop) decide(s *Session, device string, m *codec.Login, app *directory.App, cred credential) {
 	s.state = stateDeciding
 	c := l.newLoginCall()
 	c.app, c.sigEndMS = app, cred.sigEndMS
 	if cred.ByTicket && len(m.UserSig) > 0 {
 		c.sig = bytes.Clone(m.UserSig)
 	}
-	c.op.Key = presence.Key{App: s.app, UserID: s.userID()}
+	c.op.Key = presence.Key{App: s.app, UserID: s.user}
 	c.op.Login = presence.Login{
-		Device: presence.Device{Platform: s.platform, ID: s.deviceID(), SDKVersion: l.words.word(m.SDKVersion), Model: l.words.word(m.DeviceModel)},
+		Device: presence.Device{Platform: s.platform, ID: device, SDKVersion: l.words.word(m.SDKVersion), Model: l.words.word(m.DeviceModel)},
 		Resume: m.Resume,
 		Cred:   cred.Credential,
 		Link: presence.Link{
@@ -168,18 +167,17 @@ func (l *Loop) decide(s *Session, m *codec.Login, app *directory.App, cred crede
 		NowMS: l.now.WallMS,
 	}
 	l.arm(s, l.core.o.DecideTimeout)
-	l.issueLogin(s, c)
+	l.issueLogin(c)
 }
 
-func (l *Loop) issueLogin(s *Session, c *loginCall) {
-	s.call = c
+func (l *Loop) issueLogin(c *loginCall) {
 	l.pendingLogins.Add(1)
 	l.core.o.Directory.Login(&c.op)
 }
 
-// connectedMS is when the link was accepted, WallMS: dueMS still is the login's deadline.
+// connectedMS is when the link was accepted, WallMS: until still is the login's deadline.
 func (l *Loop) connectedMS(s *Session) int64 {
-	left := s.dueMS - l.now.MonoMS
+	left := l.untilMS(s) - l.now.MonoMS
 	return l.now.WallMS - (l.core.o.LoginTimeout.Milliseconds() - left)
 }
 
@@ -198,7 +196,7 @@ func addrPort(a net.Addr) netip.AddrPort {
 func (l *Loop) loginDone(c *loginCall) {
 	l.pendingLogins.Add(-1)
 	s := l.slab.get(c.op.Login.Link.ID)
-	if s == nil || s.call != c || s.state != stateDeciding {
+	if s == nil || s.state != stateDeciding {
 		l.recycleLogin(c)
 		return
 	}
@@ -211,7 +209,6 @@ func (l *Loop) loginDone(c *loginCall) {
 	} else {
 		l.admitLogin(s, c, fx)
 	}
-	s.call = nil
 	l.recycleLogin(c)
 	l.apply(s, fx)
 }
@@ -250,7 +247,7 @@ func (l *Loop) retryWithSig(s *Session, c *loginCall) (no refusal, again bool) {
 	c.app, c.sig, c.sigEndMS = t.app, nil, cred.sigEndMS
 	c.op.Login.Cred, c.op.Login.NowMS = cred.Credential, l.now.WallMS
 	c.clearResult()
-	l.issueLogin(s, c)
+	l.issueLogin(c)
 	return refusal{}, true
 }
 
@@ -263,9 +260,8 @@ func (l *Loop) refuseLogin(s *Session, no refusal, fx *effects) {
 func (l *Loop) admitLogin(s *Session, c *loginCall, fx *effects) {
 	l.core.m.login(0)
 	times := c.app.Timeouts.Of(s.platform)
-	s.silenceMS = uint32(times.SilenceMS)
 	if c.app.CloseOnSigEnd {
-		s.sigEndMS = c.sigEndMS
+		s.sigEndS = uint32(min((c.sigEndMS+999)/1000, math.MaxUint32))
 	}
 	d := &c.op.Decision
 	ok := codec.LoginOK{
@@ -281,6 +277,7 @@ func (l *Loop) admitLogin(s *Session, c *loginCall, fx *effects) {
 	}
 	s.decided(&ok, fx)
 	if s.state == stateOnline {
+		s.until = uint32(times.SilenceMS)
 		l.wheel.Schedule(s.id.Slot(), l.nextVisit(s))
 	}
 }
@@ -289,7 +286,7 @@ func (l *Loop) admitLogin(s *Session, c *loginCall, fx *effects) {
 // than the UserSig that stands behind the login.
 func (l *Loop) newTicket(s *Session, c *loginCall) []byte {
 	l.scratch = ticket.Append(l.scratch[:0], &c.app.TicketKey, &ticket.Claims{
-		App: s.app, UserID: s.userID(), Platform: uint8(s.platform), DeviceID: s.deviceID(),
+		App: s.app, UserID: s.user, Platform: uint8(s.platform), DeviceID: c.op.Login.Device.ID,
 		InstID: c.op.Decision.Inst.InstID, Seq: c.op.Seq, Epoch: c.app.TicketEpoch,
 		ExpiresMS: min(l.now.WallMS+c.app.Timeouts.TicketTTLMS, cmp.Or(c.sigEndMS, math.MaxInt64)),
 		SigEndMS:  c.sigEndMS,

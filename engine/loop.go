@@ -2,9 +2,10 @@ package engine
 
 import (
 	"bytes"
-	"encoding/binary"
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -47,7 +48,7 @@ type Loop struct {
 func newLoop(c *Core, index uint8, rng *rand.Rand) *Loop {
 	l := &Loop{core: c, rng: rng, drainAt: -1}
 	l.wheel = wheel.New(wheel.Options{Ahead: l.ahead})
-	l.slab = slab{loop: index, base: rng.Uint32() | 1}
+	l.slab = slab{loop: index, base: rng.Uint32() | 1, max: maxSlotsPerLoop}
 	l.now = c.Now()
 	l.wheel.Start(l.now.MonoMS)
 	return l
@@ -97,7 +98,7 @@ func (l *Loop) open(c Conn) (*Session, []byte) {
 	m.accepts.Inc()
 	s.conn = c
 	s.state = stateNew
-	s.seenMS = l.now.MonoMS
+	s.seen = moment(l.now.MonoMS)
 	l.arm(s, l.core.o.LoginTimeout)
 	return s, nil
 }
@@ -122,25 +123,28 @@ func (l *Loop) data(s *Session, p []byte) (taken int) {
 	if s.state == stateFree {
 		return len(p)
 	}
-	if fresh := len(p) - int(s.held); fresh > 0 {
-		s.seenMS = l.now.MonoMS // any bytes are life
+	if fresh := len(p) - s.held(); fresh > 0 {
+		s.seen = moment(l.now.MonoMS) // any bytes are life
 		l.tally.received += fresh
 	}
-	s.held = 0
+	if !s.has(flagSkip) {
+		s.hold(0)
+	}
 	fx := l.effects()
-	if s.state == stateNew && l.now.MonoMS >= s.dueMS {
+	if s.state == stateNew && l.now.MonoMS >= l.untilMS(s) {
 		s.expired(fx)
 	}
-	for fx.end == endNot && s.reads() {
+	for fx.end == endNot && s.reads() && taken < len(p) {
 		n := l.frame(s, p[taken:], fx)
 		if n == 0 {
-			s.held = uint32(len(p) - taken)
+			s.hold(len(p) - taken)
 			break
 		}
 		taken += n
 	}
 	if !s.reads() || fx.end != endNot {
-		taken, s.held = len(p), 0
+		taken = len(p)
+		s.hold(0)
 	}
 	l.apply(s, fx)
 	return taken
@@ -152,11 +156,11 @@ func (s *Session) reads() bool {
 }
 
 // frame takes the first frame of p and returns the bytes that are done with, 0
-// if the frame is not complete.
+// if it must see more.
 func (l *Loop) frame(s *Session, p []byte, fx *effects) int {
-	if s.skip > 0 {
-		n := min(int(s.skip), len(p))
-		s.skip -= uint32(n)
+	if s.has(flagSkip) {
+		n := min(int(s.rest), len(p))
+		s.skip(int(s.rest) - n)
 		return n
 	}
 	limit := codec.MaxFrameBeforeLogin
@@ -164,28 +168,45 @@ func (l *Loop) frame(s *Session, p []byte, fx *effects) int {
 		limit = codec.MaxFrame
 	}
 	f, n, err := codec.Next(p, limit)
-	if err != nil {
+	switch {
+	case err != nil:
 		l.malformed(s, err, fx)
 		return len(p)
-	}
-	if n == 0 {
-		return l.skipAhead(s, p)
-	}
-	l.count(s, f)
-	s.frame(f, l.core.o.MaxPipelined, fx)
-	if fx.login != nil {
-		l.login(s, fx.login, fx)
-		fx.login = nil
+	case s.state != stateNew:
+		return l.laterFrame(s, p, fx)
+	case n > 0:
+		l.tally.frames++
+		l.firstFrame(s, f, fx)
 	}
 	return n
 }
 
-func (l *Loop) count(s *Session, f codec.Frame) {
+func (l *Loop) firstFrame(s *Session, f codec.Frame, fx *effects) {
+	if s.firstFrame(f.Type, fx) {
+		l.login(s, f.Body, fx)
+	}
+}
+
+// laterFrame takes a frame behind the first: its header is enough, so that a link
+// that is logged in never holds more than that.
+func (l *Loop) laterFrame(s *Session, p []byte, fx *effects) int {
+	if len(p) < codec.HeaderSize {
+		return 0
+	}
+	h := headerOf(p)
+	l.count(h)
+	s.laterFrame(h, l.core.o.MaxPipelined, fx)
+	n := min(codec.HeaderSize+h.body, len(p))
+	s.skip(codec.HeaderSize + h.body - n)
+	return n
+}
+
+func (l *Loop) count(h header) {
 	l.tally.frames++
 	switch {
-	case f.Type == codec.TypeHeartbeat:
+	case h.typ == codec.TypeHeartbeat:
 		l.tally.heartbeats++
-	case s.state != stateNew && skippable(f):
+	case h.skippable():
 		l.tally.skipped++
 	}
 }
@@ -197,21 +218,6 @@ func (l *Loop) malformed(s *Session, err error, fx *effects) {
 		code = fe.Code
 	}
 	s.fault(code, err.Error(), fx)
-}
-
-// skipAhead discards the beginning of a frame that will be skipped when it is
-// complete, so that a link that is logged in never holds more than a header.
-func (l *Loop) skipAhead(s *Session, p []byte) int {
-	if s.state == stateNew || len(p) < codec.HeaderSize {
-		return 0
-	}
-	f := codec.Frame{Type: codec.Type(p[0]), Flags: p[1] & 0xf}
-	if known(f.Type) || !f.Optional() {
-		return 0
-	}
-	l.tally.skipped++
-	s.skip = uint32(codec.HeaderSize + int(binary.BigEndian.Uint16(p[2:])) - len(p))
-	return len(p)
 }
 
 // Closed tells of a connection that is gone: FIN, RST, any socket error. A nil
@@ -226,7 +232,7 @@ func (l *Loop) Closed(s *Session, c Conn, err error, now Instant) {
 
 func (l *Loop) lost(s *Session, err error) {
 	if s.state != stateDraining {
-		l.core.m.closes[lostBy(err)].Inc()
+		l.ends(s, lostBy(err), 0)
 	}
 	if r := s.lost(); r != 0 && err != nil {
 		l.leave(s, r)
@@ -336,7 +342,7 @@ func (l *Loop) drainStep() (more bool) {
 func (l *Loop) tellStop(s *Session) {
 	fx := l.effects()
 	s.nodeStops(fx)
-	if s.state == stateDeciding && s.dueMS > l.now.MonoMS+l.core.o.DrainTimeout.Milliseconds() {
+	if s.state == stateDeciding && l.untilMS(s) > l.now.MonoMS+l.core.o.DrainTimeout.Milliseconds() {
 		l.arm(s, l.core.o.DrainTimeout)
 	}
 	l.apply(s, fx)
@@ -345,7 +351,7 @@ func (l *Loop) tellStop(s *Session) {
 // ahead reads what due will: the cache misses of the next sessions overlap.
 func (l *Loop) ahead(slot uint32) {
 	s := l.slab.at(slot)
-	l.touched = s.seenMS + int64(s.state)
+	l.touched = int64(s.seen) + int64(s.state)
 }
 
 // due is the wheel's callback: the session's time may have come. It re-arms by
@@ -359,7 +365,7 @@ func (l *Loop) due(slot uint32) (nextMS int64) {
 	if s.state == stateDraining {
 		l.flush(s)
 	}
-	if l.now.MonoMS < s.dueMS {
+	if l.now.MonoMS < l.untilMS(s) {
 		return l.pollAt(s)
 	}
 	if s.state == stateDeciding {
@@ -371,18 +377,18 @@ func (l *Loop) due(slot uint32) (nextMS int64) {
 }
 
 // dueOnline is due for a link that is logged in. Its timer stands where it was
-// set; what came since moved seenMS only. A stalled loop may find links due whose
+// set; what came since moved seen only. A stalled loop may find links due whose
 // bytes have arrived: those are not silent.
 func (l *Loop) dueOnline(s *Session, fx *effects) (nextMS int64) {
-	if s.sigEndMS != 0 && l.now.WallMS >= s.sigEndMS {
+	if s.sigEndS != 0 && l.now.WallMS >= s.sigEndMS() {
 		s.fault(codec.CodeSigEnded, "", fx)
 		l.apply(s, fx)
 		return 0
 	}
-	if s.silentAt() <= l.now.MonoMS && l.io().Unread(s.conn) {
-		s.seenMS = l.now.MonoMS
+	if l.silentAt(s) <= l.now.MonoMS && l.io().Unread(s.conn) {
+		s.seen = moment(l.now.MonoMS)
 	}
-	if s.silentAt() > l.now.MonoMS {
+	if l.silentAt(s) > l.now.MonoMS {
 		return l.nextVisit(s)
 	}
 	s.expired(fx)
@@ -396,11 +402,11 @@ const sigCheckMS = 30_000
 
 // nextVisit is when an online session is to be looked at.
 func (l *Loop) nextVisit(s *Session) int64 {
-	if s.sigEndMS == 0 {
-		return s.silentAt()
+	if s.sigEndS == 0 {
+		return l.silentAt(s)
 	}
-	left := max(s.sigEndMS-l.now.WallMS, 1)
-	return min(s.silentAt(), l.now.MonoMS+min(left, sigCheckMS))
+	left := max(s.sigEndMS()-l.now.WallMS, 1)
+	return min(l.silentAt(s), l.now.MonoMS+min(left, sigCheckMS))
 }
 
 // free ends the session. The slot waits for its next link.
@@ -430,7 +436,7 @@ func (l *Loop) apply(s *Session, fx *effects) {
 		l.leave(s, leave)
 	}
 	if end == endDrain {
-		l.core.m.closes[why].Inc()
+		l.ends(s, why, fx.code)
 	}
 	if leave == presence.LeaveLogout && s.state == stateLeaving {
 		l.arm(s, l.core.o.LeaveTimeout)
@@ -464,10 +470,19 @@ func (l *Loop) write(s *Session, id presence.LinkID, p []byte) bool {
 	return true
 }
 
+// ends counts the end of a link, once for each, when it is decided.
+func (l *Loop) ends(s *Session, why closeReason, code codec.Code) {
+	l.core.m.closes[why].Inc()
+	if log := l.core.o.Logger; log.Enabled(context.Background(), slog.LevelDebug) {
+		log.Debug("link ends", "link", fmt.Sprintf("%x", uint64(s.id)), "reason", closeReasonNames[why], "code", uint32(code),
+			"app", s.app, "user", s.user, "client", s.conn.RemoteAddr())
+	}
+}
+
 // close ends the link at once.
 func (l *Loop) close(s *Session, why closeReason) {
 	if s.state != stateDraining {
-		l.core.m.closes[why].Inc()
+		l.ends(s, why, 0)
 	}
 	c := s.conn
 	l.free(s)
@@ -487,17 +502,23 @@ func (l *Loop) flush(s *Session) {
 // flushPollMS is how often a draining link is asked whether all is written.
 const flushPollMS = 100
 
-// pollAt is when a session whose state ends at dueMS is to be looked at.
+// pollAt is when a session whose state ends at untilMS is to be looked at.
 func (l *Loop) pollAt(s *Session) int64 {
 	if s.state == stateDraining && !s.has(flagFIN) {
-		return min(s.dueMS, l.now.MonoMS+flushPollMS)
+		return min(l.untilMS(s), l.now.MonoMS+flushPollMS)
 	}
-	return s.dueMS
+	return l.untilMS(s)
 }
+
+// untilMS is when the session's state ends by itself, MonoMS; not for online.
+func (l *Loop) untilMS(s *Session) int64 { return moment(s.until).near(l.now.MonoMS) }
+
+// silentAt is when an online session has been silent for too long, MonoMS.
+func (l *Loop) silentAt(s *Session) int64 { return s.seen.past(l.now.MonoMS) + int64(s.until) }
 
 // arm sets when the session's state ends by itself.
 func (l *Loop) arm(s *Session, d time.Duration) {
-	s.dueMS = l.now.MonoMS + d.Milliseconds()
+	s.until = uint32(l.now.MonoMS + d.Milliseconds())
 	l.wheel.Schedule(s.id.Slot(), l.pollAt(s))
 }
 

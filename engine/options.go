@@ -27,7 +27,7 @@ type Options struct {
 	// open-file limit and FileReserve.
 	MaxLinks int
 	// FileReserve is the number of open files that links must leave to everybody
-	// else. Default 256.
+	// else, the loops included. Default 256, and 4 for each loop.
 	FileReserve int
 	// Node is this node's number, as it stands in links.
 	Node uint32
@@ -68,8 +68,9 @@ const (
 	MaxLoops        = 1 << 8  // as LinkID has room for
 	maxSlotsPerLoop = 1 << 24 // as LinkID has room for
 	// reservePerLoop is what the engine itself needs besides links: per loop an epoll,
-	// an eventfd, a listener and the connection that is accepted to be refused.
-	reservePerLoop = 4
+	// an eventfd, a listener, the connection that is accepted to be refused, and one
+	// that is being closed: its place is free, for any loop, before its file is.
+	reservePerLoop = 5
 )
 
 // Off as an address means no listener.
@@ -118,7 +119,7 @@ func (o *Options) validate() error {
 func (o *Options) setDefaults() {
 	orDefault(&o.ListenNative, ":7700")
 	orDefault(&o.Loops, min(runtime.GOMAXPROCS(0), MaxLoops))
-	orDefault(&o.FileReserve, 256)
+	orDefault(&o.FileReserve, 256+reservePerLoop*max(o.Loops, 0))
 	orDefault(&o.LoginTimeout, 10*time.Second)
 	orDefault(&o.DecideTimeout, 10*time.Second)
 	orDefault(&o.LeaveTimeout, 5*time.Second)

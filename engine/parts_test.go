@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rollcall-im/rollcall/codec"
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/presence"
 )
@@ -28,12 +29,14 @@ func TestOptions(t *testing.T) {
 		{Options{Directory: dir}, ""},
 		{Options{Directory: dir, Loops: -1}, "Loops is -1"},
 		{Options{Directory: dir, Loops: 257}, "Loops is 257"},
-		{Options{Directory: dir, Loops: 256, FileReserve: 1024}, ""},
+		{Options{Directory: dir, Loops: 256, FileReserve: 1280}, ""},
+		{Options{Directory: dir, Loops: 256}, ""},
 		{Options{Directory: dir, MaxLinks: -1}, "MaxLinks is -1"},
 		{Options{Directory: dir, Loops: 1, FileReserve: 100, MaxLinks: files - 100}, ""},
 		{Options{Directory: dir, Loops: 1, FileReserve: 100, MaxLinks: files - 99}, fmt.Sprintf("MaxLinks is %d, want 1 to %d", files-99, files-100)},
-		{Options{Directory: dir, Loops: 25, FileReserve: 99}, "need at least 100"},
-		{Options{Directory: dir, Loops: 25, FileReserve: 100}, ""},
+		{Options{Directory: dir, Loops: 20, FileReserve: 99}, "need at least 100"},
+		{Options{Directory: dir, Loops: 20, FileReserve: 100}, ""},
+		{Options{Directory: dir, Loops: 20, FileReserve: 101}, ""},
 		{Options{Directory: dir, FileReserve: files}, "leaves none for links"},
 		{Options{Directory: dir, LoginTimeout: -1}, "LoginTimeout is -1ns"},
 		{Options{Directory: dir, DrainTimeout: time.Hour + 1}, "DrainTimeout is 1h0m0.000000001s"},
@@ -100,7 +103,7 @@ func TestAddrPort(t *testing.T) {
 // A slot's generations are never used twice: after the last one it retires.
 func TestSlotRetires(t *testing.T) {
 	const base = math.MaxUint32 - 1
-	b := slab{loop: 3, base: base}
+	b := slab{loop: 3, base: base, max: chunkSize}
 	var slot uint32
 	gens := []uint32{base, math.MaxUint32, 1, 2}
 	for _, gen := range gens {
@@ -131,9 +134,29 @@ func TestSlotRetires(t *testing.T) {
 	}
 }
 
+// A loop whose slots are all taken refuses, and takes the next one when one is free.
+func TestMaxSlots(t *testing.T) {
+	r := newRig(t)
+	r.loop.slab.max = chunkSize
+	var links []*link
+	for range chunkSize {
+		links = append(links, r.open())
+	}
+	s, refusal := r.loop.Open(&fakeConn{}, r.core.Now())
+	if s != nil || r.core.Links() != chunkSize {
+		t.Fatalf("link %d was let in, %d counted", chunkSize+1, r.core.Links())
+	}
+	(&link{rig: r, conn: &fakeConn{out: refusal}}).wantRefused(codec.CodeServerFull)
+	if n := r.core.m.refusedSlots.Get(); n != 1 {
+		t.Fatalf("%d refused counted", n)
+	}
+	links[7].fin()
+	r.open()
+}
+
 func TestSlabCheckFinds(t *testing.T) {
 	fresh := func() *slab {
-		b := &slab{base: 1}
+		b := &slab{base: 1, max: chunkSize}
 		for range 3 {
 			s, _ := b.alloc()
 			s.state = stateNew
@@ -246,6 +269,45 @@ func TestTenantsBound(t *testing.T) {
 			t.Fatalf("%d kept", len(ts.byID))
 		}
 	}
+}
+
+func TestBrief(t *testing.T) {
+	for _, c := range []struct {
+		in   string
+		want int
+	}{{"", 0}, {strings.Repeat("a", 48), 48}, {strings.Repeat("a", 49), 48}, {strings.Repeat("a", 47) + "é", 47}, {strings.Repeat("\xff", 100), 0}} {
+		if got := brief([]byte(c.in)); len(got) != c.want || !strings.HasPrefix(c.in, string(got)) {
+			t.Errorf("brief(%q) = %q, want %d bytes of it", c.in, got, c.want)
+		}
+	}
+}
+
+func TestEndMS(t *testing.T) {
+	for _, c := range []struct{ s, ms int64 }{
+		{0, 0}, {1_700_000_000, 1_700_000_000_000},
+		{math.MaxInt64 / 1000, math.MaxInt64 / 1000 * 1000}, {math.MaxInt64/1000 + 1, math.MaxInt64}, {math.MaxInt64, math.MaxInt64},
+	} {
+		if got := endMS(c.s); got != c.ms {
+			t.Errorf("endMS(%d) = %d, want %d", c.s, got, c.ms)
+		}
+	}
+}
+
+func TestGauges(t *testing.T) {
+	r := newRig(t)
+	r.open()
+	r.dir.hold = true
+	k := r.open()
+	k.send(loginFrame(activeLogin("alice", codec.Android, "d1"))...)
+	var b strings.Builder
+	r.set.Write(&b)
+	for _, want := range []string{`rollcall_links{protocol="native"} 2`, "rollcall_logins_pending 1"} {
+		if !strings.Contains(b.String(), want+"\n") {
+			t.Errorf("the metrics lack %q", want)
+		}
+	}
+	r.dir.release()
+	r.run()
 }
 
 func TestCloseReasonNames(t *testing.T) {

@@ -47,6 +47,10 @@ const tickInterval = 100 * time.Millisecond
 // readBufferCap is the most that a loop reads from one link at once.
 const readBufferCap = 64 << 10
 
+// sendBufferCap bounds what the kernel takes for a client that does not read; by
+// itself it would take megabytes. Our frames are small.
+const sendBufferCap = 64 << 10
+
 func newReactor(c *Core) *reactor {
 	r := &reactor{core: c, booted: make(chan struct{}), stopped: make(chan error, 1)}
 	r.drivers.Store(new([]*driver))
@@ -62,6 +66,7 @@ func (r *reactor) start(ctx context.Context, a netip.AddrPort) error {
 			gnet.WithNumEventLoop(len(r.core.loops)),
 			gnet.WithTicker(true),
 			gnet.WithReadBufferCap(readBufferCap),
+			gnet.WithSocketSendBuffer(sendBufferCap),
 			gnet.WithLogger(logger{r, r.core.o.Logger}))
 	}()
 	select {
@@ -204,8 +209,11 @@ func (d *driver) Close(c Conn) { _ = d.el.Close(c.(gnet.Conn)) }
 func (d *driver) CloseWrite(c Conn) { _ = unix.Shutdown(c.(gnet.Conn).Fd(), unix.SHUT_WR) }
 
 // Unread implements Driver.
-func (d *driver) Unread(c Conn) bool {
-	n, err := unix.IoctlGetInt(c.(gnet.Conn).Fd(), unix.TIOCINQ)
+func (d *driver) Unread(c Conn) bool { return unread(c.(gnet.Conn).Fd()) }
+
+// unread reports whether the kernel has bytes for us; a FIN is none.
+func unread(fd int) bool {
+	n, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
 	return err == nil && n > 0
 }
 

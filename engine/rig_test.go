@@ -162,11 +162,15 @@ type rig struct {
 }
 
 func newRig(tb testing.TB, change ...func(*Options)) *rig {
-	r := &rig{tb: tb, clk: clock.NewManual(testStart), dir: newFakeDirectory(), set: metrics.NewSet(), drv: &fakeDriver{}}
-	o := Options{Directory: r.dir, Clock: r.clk, Metrics: r.set, Node: testNode, Loops: 1, MaxLinks: 1000, Seed: 1}
+	r := &rig{tb: tb, clk: clock.NewManual(testStart), dir: newFakeDirectory(), drv: &fakeDriver{}}
+	o := Options{Directory: r.dir, Clock: r.clk, Node: testNode, Loops: 1, MaxLinks: 1000, Seed: 1}
 	for _, f := range change {
 		f(&o)
 	}
+	if o.Metrics == nil {
+		o.Metrics = metrics.NewSet()
+	}
+	r.set = o.Metrics
 	core, err := NewCore(o)
 	if err != nil {
 		tb.Fatal(err)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"github.com/rollcall-im/rollcall/codec"
@@ -26,79 +27,76 @@ type effects struct {
 	retryMS uint32 // what to tell a client that may try again
 
 	out   []byte               // frames to send
-	login []byte               // body of a Login to check and to have decided; aliases the input
 	leave presence.LeaveReason // 0 = none
 	end   end
 	why   closeReason // with end
+	code  codec.Code  // what the client was told with it, for the log
 }
 
-// frame takes one frame of the client.
-func (s *Session) frame(f codec.Frame, maxPipelined int, fx *effects) {
-	switch s.state {
-	case stateNew:
-		s.firstFrame(f, fx)
-	case stateDeciding:
-		s.earlyFrame(f, maxPipelined, fx)
-	case stateOnline:
-		s.onlineFrame(f, fx)
-	}
+// header is what the rules look at in a frame behind the first.
+type header struct {
+	typ      codec.Type
+	optional bool
+	body     int // bytes
 }
 
-func (s *Session) firstFrame(f codec.Frame, fx *effects) {
-	if f.Type != codec.TypeLogin {
-		s.fault(codec.CodeNotLoggedIn, fmt.Sprintf("the first frame must be Login, not %v", f.Type), fx)
-		return
+// headerOf reads the header that codec.Next has found good.
+func headerOf(p []byte) header {
+	return header{codec.Type(p[0]), codec.Frame{Flags: p[1] & 0xf}.Optional(), int(binary.BigEndian.Uint16(p[2:]))}
+}
+
+// skippable reports whether the type is none that clients send, and may be skipped.
+func (h header) skippable() bool {
+	return h.optional && h.typ != codec.TypeLogin && h.typ != codec.TypeHeartbeat && h.typ != codec.TypeLogout
+}
+
+// firstFrame takes the first frame of the client and reports whether it is a Login.
+func (s *Session) firstFrame(t codec.Type, fx *effects) bool {
+	if t != codec.TypeLogin {
+		s.fault(codec.CodeNotLoggedIn, fmt.Sprintf("the first frame must be Login, not %v", t), fx)
+		return false
 	}
-	fx.login = f.Body
+	return true
+}
+
+// laterFrame takes any other frame of the client.
+func (s *Session) laterFrame(h header, maxPipelined int, fx *effects) {
+	switch {
+	case s.has(flagLogout): // nothing counts any more
+	case h.body > 0 && (h.typ == codec.TypeHeartbeat || h.typ == codec.TypeLogout):
+		s.fault(codec.CodeMalformedBody, fmt.Sprintf("%v with a body of %d bytes, it has none", h.typ, h.body), fx)
+	case s.state == stateDeciding:
+		s.earlyFrame(h, maxPipelined, fx)
+	case s.state == stateOnline:
+		s.onlineFrame(h, fx)
+	}
 }
 
 // earlyFrame takes a frame that the client sent before it had its login answer.
 // Heartbeats need no more memory than a count: nothing but a Logout, after which
 // nothing counts, can stand between them.
-func (s *Session) earlyFrame(f codec.Frame, maxPipelined int, fx *effects) {
-	if s.has(flagLogout) {
-		return
-	}
+func (s *Session) earlyFrame(h header, maxPipelined int, fx *effects) {
 	switch {
-	case !s.bodyFits(f, fx):
-	case f.Type == codec.TypeHeartbeat && int(s.beats) >= maxPipelined:
+	case h.typ == codec.TypeHeartbeat && int(s.beats) >= maxPipelined:
 		s.fault(codec.CodeUnexpectedFrame, fmt.Sprintf("more than %d heartbeats before the login was answered", maxPipelined), fx)
-	case f.Type == codec.TypeHeartbeat:
+	case h.typ == codec.TypeHeartbeat:
 		s.beats++
-	case f.Type == codec.TypeLogout:
+	case h.typ == codec.TypeLogout:
 		s.flags |= flagLogout
-	case !skippable(f):
-		s.fault(codec.CodeUnexpectedFrame, fmt.Sprintf("%v is not allowed while the login is being decided", f.Type), fx)
+	case !h.skippable():
+		s.fault(codec.CodeUnexpectedFrame, fmt.Sprintf("%v is not allowed while the login is being decided", h.typ), fx)
 	}
 }
 
-func (s *Session) onlineFrame(f codec.Frame, fx *effects) {
+func (s *Session) onlineFrame(h header, fx *effects) {
 	switch {
-	case !s.bodyFits(f, fx):
-	case f.Type == codec.TypeHeartbeat:
+	case h.typ == codec.TypeHeartbeat:
 		fx.out = codec.AppendEmpty(fx.out, codec.TypeHeartbeatOK)
-	case f.Type == codec.TypeLogout:
+	case h.typ == codec.TypeLogout:
 		s.logout(fx)
-	case !skippable(f):
-		s.fault(codec.CodeUnexpectedFrame, fmt.Sprintf("%v is not allowed after the login", f.Type), fx)
+	case !h.skippable():
+		s.fault(codec.CodeUnexpectedFrame, fmt.Sprintf("%v is not allowed after the login", h.typ), fx)
 	}
-}
-
-// bodyFits refuses a body where the protocol has none.
-func (s *Session) bodyFits(f codec.Frame, fx *effects) bool {
-	if (f.Type != codec.TypeHeartbeat && f.Type != codec.TypeLogout) || len(f.Body) == 0 {
-		return true
-	}
-	s.fault(codec.CodeMalformedBody, fmt.Sprintf("%v with a body of %d bytes, it has none", f.Type, len(f.Body)), fx)
-	return false
-}
-
-// skippable reports whether the frame's type is unknown here and may be skipped.
-func skippable(f codec.Frame) bool { return !known(f.Type) && f.Optional() }
-
-// known reports whether t is a type that clients send.
-func known(t codec.Type) bool {
-	return t == codec.TypeLogin || t == codec.TypeHeartbeat || t == codec.TypeLogout
 }
 
 // logout ends the instance; the answer comes when the Directory has it.
@@ -240,11 +238,12 @@ func (s *Session) undecidedCode() codec.Code {
 	return codec.CodeUnavailable
 }
 
-// silentAt is when an online session has been silent for too long, MonoMS.
-func (s *Session) silentAt() int64 { return s.seenMS + int64(s.silenceMS) }
+// sigEndMS is when the link must end with its UserSig, WallMS.
+func (s *Session) sigEndMS() int64 { return int64(s.sigEndS) * 1000 }
 
 // refused appends a LoginRefused; an empty text is the code's own.
 func (fx *effects) refused(code codec.Code, text string) {
+	fx.code = code
 	m := codec.LoginRefused{Code: code, Text: text}
 	m.Text, m.MayReconnect = codeTerms(code, text)
 	if m.MayReconnect {
@@ -255,6 +254,7 @@ func (fx *effects) refused(code codec.Code, text string) {
 
 // forced appends m with what the code's row and the time add to it.
 func (fx *effects) forced(m *codec.ForcedOffline) {
+	fx.code = m.Code
 	m.Text, m.MayReconnect = codeTerms(m.Code, m.Text)
 	if m.MayReconnect {
 		m.RetryAfterMS = fx.retryMS

@@ -10,9 +10,10 @@ import "net"
 //	loop.Attach(driver)
 //	s, refusal := loop.Open(conn, now)        // s == nil: send refusal if it can be done without waiting, close
 //	n := loop.Data(s, unread, now)            // n bytes taken; show the rest again together with what comes next
-//	loop.Closed(s, conn, err, now)            // FIN, RST, any socket error
+//	loop.Closed(s, conn, err, now)            // FIN, RST, any socket error; nil: the reactor itself ends
 //	more := loop.Run(now)                     // after Driver.Wake, and at least every 250 ms; more: call again soon
-//	core.Drain(now)                           // the node stops: every link is told, no Leave is issued
+//	core.Drain()                              // the node stops: every link is told, no Leave is issued
+//	<-core.Empty()                            // and the last of them is gone
 //	s.ID(), s.State()                         // what tests look at
 //
 // Calls on one Loop come from one goroutine at a time. Core is itself the

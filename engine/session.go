@@ -29,29 +29,36 @@ var stateNames = [...]string{"free", "new", "deciding", "online", "leaving", "dr
 // String returns the state's name.
 func (s state) String() string { return stateNames[s] }
 
-// Session is the state of one link. It belongs to its loop; only ID and State
+// Session is the state of one link. There are millions: it fills one cache line,
+// and what is needed only while a login is decided lies in its loginCall. It belongs to its loop; only ID and State
 // are for others, and only between calls of the loop.
 type Session struct {
 	// Owned by the event loop.
-	conn  Conn
-	ident string // UserID followed by the device id: one object for both
-	call  *loginCall
-	id    presence.LinkID
+	conn Conn
+	user string // UserID
+	id   presence.LinkID
 
-	seenMS   int64 // when bytes came last, MonoMS
-	dueMS    int64 // when the state ends by itself, MonoMS; in online silenceMS tells
-	sigEndMS int64 // when the link must end with its UserSig, WallMS; 0 = never
+	seen    moment // when bytes came last
+	until   uint32 // when the state ends by itself, a moment; online: the silence time-out in milliseconds
+	sigEndS uint32 // when the link must end with its UserSig, Unix seconds; 0 = never
+	app     uint32
 
-	app       uint32
-	silenceMS uint32 // silence time-out
-	held      uint32 // bytes of an incomplete frame that Data left with its caller
-	skip      uint32 // bytes of an unknown frame that are still to come and to be discarded
-	beats     uint16 // heartbeats to answer after LoginOK
-	userLen   uint8  // bytes of ident that are the UserID
-	platform  presence.Platform
-	state     state
-	flags     flags
+	rest     uint16 // bytes of an incomplete frame that Data left with its caller; with flagSkip, of a frame that are to come and to be discarded
+	beats    uint16 // heartbeats to answer after LoginOK
+	platform presence.Platform
+	state    state
+	flags    flags
 }
+
+// moment is a MonoMS modulo 2^32. Which one is meant follows from the present,
+// as all are near it.
+type moment uint32
+
+// past returns the MonoMS of a moment of the last 49 days.
+func (m moment) past(nowMS int64) int64 { return nowMS - int64(uint32(nowMS)-uint32(m)) }
+
+// near returns the MonoMS of a moment less than 24 days away, before or after.
+func (m moment) near(nowMS int64) int64 { return nowMS + int64(int32(uint32(m)-uint32(nowMS))) }
 
 type flags uint8
 
@@ -59,6 +66,7 @@ const (
 	flagLogout   flags = 1 << iota // deciding: a Logout waits for the decision
 	flagNodeStop                   // deciding: the node stops, tell it after the answer
 	flagFIN                        // draining: FIN is sent
+	flagSkip                       // rest is to be discarded
 )
 
 // ID is the link's id; it names the slot's last or next link if the session is free.
@@ -68,7 +76,26 @@ func (s *Session) ID() presence.LinkID { return s.id }
 // draining, or free after the link ended.
 func (s *Session) State() string { return s.state.String() }
 
-func (s *Session) userID() string   { return s.ident[:s.userLen] }
-func (s *Session) deviceID() string { return s.ident[s.userLen:] }
+// held is how many bytes Data left with its caller.
+func (s *Session) held() int {
+	if s.has(flagSkip) {
+		return 0
+	}
+	return int(s.rest)
+}
+
+// hold notes that n bytes are left with the caller of Data.
+func (s *Session) hold(n int) {
+	s.rest = uint16(n)
+	s.flags &^= flagSkip
+}
+
+// skip notes that the n bytes to come mean nothing.
+func (s *Session) skip(n int) {
+	s.hold(n)
+	if n > 0 {
+		s.flags |= flagSkip
+	}
+}
 
 func (s *Session) has(f flags) bool { return s.flags&f != 0 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -66,7 +68,7 @@ func TestLeaveOp(t *testing.T) {
 	got := r.dir.leaves[0]
 	got.Done = nil
 	want := directory.LeaveOp{
-		Key: presence.Key{App: testApp, UserID: "alice"}, Platform: presence.Mac, DeviceID: "d1",
+		Key: presence.Key{App: testApp, UserID: "alice"}, Platform: presence.Mac,
 		Node: testNode, Link: id, Reason: presence.LeaveLinkClosed, NowMS: testStart.Add(time.Minute).UnixMilli(),
 	}
 	if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
@@ -270,6 +272,9 @@ func TestProtocolFaults(t *testing.T) {
 		{"a server's frame", "online", header(codec.TypeHeartbeatOK, 0, 0), codec.CodeUnexpectedFrame, closeProtocol},
 		{"heartbeat with a body", "online", append(header(codec.TypeHeartbeat, codec.FlagOptional, 1), 0), codec.CodeMalformedBody, closeProtocol},
 		{"logout with a body", "online", append(header(codec.TypeLogout, 0, 1), 0), codec.CodeMalformedBody, closeProtocol},
+		{"heartbeat with a body to come", "online", header(codec.TypeHeartbeat, 0, codec.MaxBody), codec.CodeMalformedBody, closeProtocol},
+		{"unknown with a body to come", "deciding", header(40, 0, 1000), codec.CodeUnexpectedFrame, closeProtocol},
+		{"unknown with a body to come", "online", header(40, 0, codec.MaxBody), codec.CodeUnexpectedFrame, closeProtocol},
 		{"version 0", "online", []byte{2, 0}, codec.CodeBadVersion, closeProtocol},
 	} {
 		t.Run(c.state+" "+c.name, func(t *testing.T) {
@@ -531,9 +536,50 @@ func TestRefusalWithWork(t *testing.T) {
 	(&link{rig: r, conn: &fakeConn{out: refusal}}).wantRefused(codec.CodeServerFull)
 }
 
+// The debug log says why each link ended, and nothing that is secret.
+func TestLogOfEnds(t *testing.T) {
+	var b bytes.Buffer
+	r := newRig(t, func(o *Options) {
+		o.Logger = slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
+	m := activeLogin("alice", codec.Android, "d1")
+	k := r.open()
+	k.send(loginFrame(m)...)
+	k.fin()
+	m.Platform = 0
+	k = r.open()
+	k.send(loginFrame(m)...)
+	k.fin()
+	log := b.String()
+	for _, want := range []string{"reason=fin code=0 app=1400000000 user=alice", "reason=login_refused code=4008", "client=192.0.2.1:4711"} {
+		if !strings.Contains(log, want) {
+			t.Errorf("the log lacks %q:\n%s", want, log)
+		}
+	}
+	if n := strings.Count(log, "\n"); n != 2 || strings.Contains(log, string(m.UserSig)) {
+		t.Errorf("%d lines for two links:\n%s", n, log)
+	}
+}
+
 // What a link costs besides gnet's own: this, 8 bytes in the wheel and the names.
 func TestSessionSize(t *testing.T) {
-	if size := unsafe.Sizeof(Session{}); size > 96 {
-		t.Fatalf("a session has %d bytes, want at most 96", size)
+	if size := unsafe.Sizeof(Session{}); size > 64 {
+		t.Fatalf("a session has %d bytes, want at most 64", size)
+	}
+}
+
+// A moment names one MonoMS, at the bounds of what is near and around 2^32.
+func TestMoment(t *testing.T) {
+	for _, now := range []int64{0, 1, 1<<31 - 1, 1 << 31, 1<<32 - 1, 1 << 32, 1<<32 + 1, 1_900_000_000_000} {
+		for _, d := range []int64{0, 1, 1000, 1<<31 - 1, 1 << 31, 1<<32 - 1} {
+			if got := moment(now - d).past(now); got != now-d {
+				t.Errorf("at %d, %d ms ago is %d", now, d, got)
+			}
+		}
+		for _, d := range []int64{-1 << 31, -1, 0, 1, 1000, 1<<31 - 1} {
+			if got := moment(now + d).near(now); got != now+d {
+				t.Errorf("at %d, %d ms from now is %d", now, d, got)
+			}
+		}
 	}
 }

@@ -15,6 +15,7 @@ const chunkSize = 256
 type slab struct {
 	loop   uint8
 	base   uint32 // first generation
+	max    int    // slots, a multiple of chunkSize; maxSlotsPerLoop but in tests
 	chunks []*[chunkSize]Session
 	free   []uint32 // slots, last freed first
 	used   int
@@ -24,7 +25,7 @@ type slab struct {
 // LinkID has room for are taken. grown tells that slots were added.
 func (b *slab) alloc() (s *Session, grown bool) {
 	if len(b.free) == 0 {
-		if b.slots() >= maxSlotsPerLoop {
+		if b.slots() >= b.max {
 			return nil, false
 		}
 		b.grow()

@@ -7,8 +7,9 @@ type words struct {
 	m map[string]string
 }
 
-// maxWords bounds the table. Full of words that nobody repeats, it starts over.
-const maxWords = 4096
+// maxWords bounds the table, to about 1.5 MB a loop. There are some thousand
+// models on a market; full of words that nobody repeats, it starts over.
+const maxWords = 8192
 
 func (w *words) word(b []byte) string {
 	if len(b) == 0 {

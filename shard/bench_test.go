@@ -31,8 +31,8 @@ func sampleUser(i int) presence.User {
 
 const deviceID = "3f2504e0-4f89-11d3-9a0c-0305e82c3301"
 
-// names returns n UserIDs of 16 bytes.
-func names(prefix string, n int) []string {
+// userIDs returns n UserIDs of 16 bytes.
+func userIDs(prefix string, n int) []string {
 	ids := make([]string, n)
 	for i := range ids {
 		ids[i] = fmt.Sprintf("%s%0*d", prefix, 16-len(prefix), i)
@@ -61,7 +61,7 @@ func fill(ids []string) *Table {
 
 // fixture is shared: filling a million takes longer than measuring.
 var fixture = sync.OnceValues(func() (*Table, []string) {
-	ids := names("u", million)
+	ids := userIDs("u", million)
 	return fill(ids), shuffled(ids)
 })
 
@@ -97,7 +97,7 @@ func BenchmarkGetHit(b *testing.B) {
 
 func BenchmarkGetMiss(b *testing.B) {
 	t, _ := fixture()
-	ids := names("x", million)
+	ids := userIDs("x", million)
 	var u presence.User
 	b.ReportAllocs()
 	defer cpuPer(b, 1)()
@@ -175,7 +175,7 @@ func BenchmarkPutReplace(b *testing.B) {
 // a user takes in the heap (one device; strings not counted, they are shared
 // here), the longest single Put and the collector's CPU for one cycle.
 func BenchmarkPutInsert(b *testing.B) {
-	ids := shuffled(names("u", million))
+	ids := shuffled(userIDs("u", million))
 	for b.Loop() {
 		b.StopTimer()
 		before := heap()
@@ -234,7 +234,7 @@ func BenchmarkObviousGetHit(b *testing.B) {
 	for i := range parts {
 		parts[i].m = map[presence.Key]*presence.User{}
 	}
-	for i, id := range names("u", million) {
+	for i, id := range userIDs("u", million) {
 		k, u := presence.Key{App: 1, UserID: id}, sampleUser(i)
 		parts[Hash(k)>>56].m[k] = &u
 	}

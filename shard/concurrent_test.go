@@ -20,7 +20,7 @@ const patience = 30 * time.Second
 // A writer that stops before any of its steps stops no reader: they finish, find
 // everybody who is there, and agree on the user who is being written.
 func TestParkedWriterStopsNobody(t *testing.T) {
-	const residents, guests = 5, 60
+	const residents, guests = 5, 300
 	tab := newTable(t, 1)
 	for i := range residents {
 		put(tab, key(fmt.Sprint("resident", i)), 1)
@@ -51,9 +51,9 @@ func TestParkedWriterStopsNobody(t *testing.T) {
 		}
 	}
 	for _, p := range []place{
-		{"insert", stepIndex}, {"insert", stepNext}, {"insert", stepSwap}, {"insert", stepDone},
-		{"replace", stepIndex}, {"replace", stepNext}, {"replace", stepPrev},
-		{"remove", stepIndex}, {"remove", stepNext}, {"remove", stepPrev}, {"remove", stepSwap}, {"remove", stepDone},
+		{"insert", stepWrite}, {"insert", stepCount}, {"insert", stepPublish}, {"insert", stepSettle}, {"insert", stepSwap}, {"insert", stepDone},
+		{"replace", stepWrite}, {"replace", stepPublish}, {"replace", stepSettle},
+		{"remove", stepClear}, {"remove", stepUncount}, {"remove", stepSwap}, {"remove", stepDone},
 	} {
 		if parked[p] == 0 {
 			t.Errorf("no %s was parked at step %d", p.op, p.at)
@@ -222,7 +222,7 @@ func (g *turnstile) settle() {
 // stops at some of its steps until readers have come by.
 func runClients(tab *Table, rec *recorder, seed uint64) {
 	const writes, readers = 400, 3
-	ids := names("u", 6)
+	ids := userIDs("u", 6)
 	var all sync.WaitGroup
 	var gate turnstile
 	for c := range readers {
@@ -316,7 +316,7 @@ func TestStress(t *testing.T) {
 	const shards, residents, fillers, rounds = 4, 300, 2000, 6
 	tab := newTable(t, shards)
 	home := func(k presence.Key) int { return tab.ShardOf(Hash(k)) }
-	ids := names("resident", residents)
+	ids := userIDs("resident", residents)
 	for _, id := range ids {
 		put(tab, key(id), 1)
 	}

@@ -43,7 +43,7 @@ func FuzzParseCursor(f *testing.F) {
 		f.Add(s)
 	}
 	tab := New(Options{Shards: 4})
-	for _, id := range names("u", 20) {
+	for _, id := range userIDs("u", 20) {
 		put(tab, key(id), 1)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -70,7 +70,7 @@ func TestScanBounds(t *testing.T) {
 		for _, n := range []int{0, 1, 9, 10, 11} {
 			tab := newTable(t, 1)
 			tab.mask = mask
-			for _, id := range names("u", n) {
+			for _, id := range userIDs("u", n) {
 				put(tab, key(id), 1)
 			}
 			visits := 0
@@ -97,11 +97,11 @@ func TestScanBounds(t *testing.T) {
 // A cursor means the same in a table with another number of shards.
 func TestCursorOutlivesTable(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		ids := names("u", rapid.IntRange(1, 100).Draw(t, "users"))
+		ids := userIDs("u", rapid.IntRange(1, 100).Draw(t, "users"))
 		seen := map[string]int{}
 		c := Cursor{}
 		for done := false; !done; {
-			tab := New(Options{Shards: rapid.SampledFrom([]int{1, 2, 16, 64}).Draw(t, "shards")})
+			tab := small(rapid.SampledFrom([]int{1, 2, 16, 64}).Draw(t, "shards"))
 			for _, id := range ids {
 				put(tab, key(id), 1)
 			}

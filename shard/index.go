@@ -1,194 +1,178 @@
 package shard
 
-import "sync/atomic"
-
-// minBucketBits is the size of an empty shard's index.
-const minBucketBits = 2
-
-// index finds the first record of each bucket of a shard. The buckets divide the
-// shard's hashes into equal ranges, in order. Only the current index is stored
-// to; one that was replaced stays as it was for the readers that are inside.
-type index struct {
-	// Immutable.
-	lead  uint8 // bits of the hash that chose the shard
-	shift uint8 // 64 less the bits that choose the bucket
-	// Atomic: the first record in each bucket, nil if it is empty.
-	buckets []atomic.Pointer[record]
-}
-
-func newIndex(lead, bits uint8) *index {
-	return &index{lead: lead, shift: 64 - bits, buckets: make([]atomic.Pointer[record], 1<<bits)}
-}
-
-// bucket is the bucket of hash h.
-func (x *index) bucket(h uint64) int { return int(h << x.lead >> x.shift) }
-
-// first is the first record in the bucket of hash h, nil if there is none.
-func (x *index) first(h uint64) *record { return x.buckets[x.bucket(h)].Load() }
-
-// within returns r if it lies in bucket b, else nil.
-func (x *index) within(r *record, b int) *record {
-	if r != nil && x.bucket(r.hash) == b {
-		return r
-	}
-	return nil
-}
-
-// step is a point in a write. Readers may find the table in the state before each.
-type step uint8
-
-const (
-	stepIndex step = iota // before a bucket's first record is stored
-	stepNext              // before a record's next pointer is stored
-	stepPrev              // readers see the change, the writer's own links are not yet right
-	stepSwap              // before a new index is stored
-	stepDone              // after it
-	numSteps
+import (
+	"math/bits"
+	"sync/atomic"
 )
 
-// at runs the test's hook.
-func (t *Table) at(s step) {
-	if t.hook != nil {
-		t.hook(s)
-	}
+// index names an array of buckets, in one word: the number of its first line
+// (high 32 bits), a number that tells it from those before it in its shard (26),
+// and the bits of its size (6). Number and all, no index comes twice while a
+// reader looks: who finds the same word again knows that nothing was swapped.
+//
+// A bucket is a line: the number of entries that belong to it or to one before
+// it and stand behind it, then 7 entries. An entry is a tag (high 32 bits) and
+// the line number of a record; 0 is none. The top bits of a tag choose the
+// bucket, so buckets are in the order of hashes. If it is full the entry goes
+// into the next that is not.
+type index uint64
+
+const (
+	indexGenBits  = 26
+	indexSizeBits = 6
+	slots         = 7
+)
+
+func (x index) first() uint32 { return uint32(x >> 32) }
+func (x index) bits() uint    { return uint(x & (1<<indexSizeBits - 1)) }
+func (x index) size() uint32  { return 1 << x.bits() }
+
+// home is the bucket that a tag belongs to.
+func (x index) home(tag uint32) uint32 { return tag >> (32 - x.bits()) }
+
+// bucket returns bucket b, counted on from the last to the first.
+func (t *Table) bucket(x index, b uint32) *line {
+	return t.arena.line(x.first() + b&(x.size()-1))
 }
 
-// locate returns the user's record, or nil and the record before which it belongs
-// (nil: at the end of the list).
-func (s *shard) locate(h uint64, app uint32, id string) (at, next *record) {
-	x := s.index.Load()
-	b := x.bucket(h)
-	r := x.buckets[b].Load()
-	for ; r != nil; r = r.next.Load() {
-		switch c := r.compare(h, app, id); {
-		case c == 0:
-			return r, nil
-		case c > 0:
-			return nil, r
+// next is the index that replaces x.
+func (x index) next(first uint32, bits uint) index {
+	gen := (x>>indexSizeBits + 1) & (1<<indexGenBits - 1)
+	return index(first)<<32 | gen<<indexSizeBits | index(bits)
+}
+
+// capacity is how many entries an index of that size takes: 6 of 7 places.
+func capacity(bits uint) int64 { return 6 << bits }
+
+// entry returns the entry of a tag for a record.
+func entry(tag, record uint32) uint64 { return uint64(tag)<<32 | uint64(record) }
+
+// match returns a bit for each place in the bucket whose entry has the tag. If
+// the tag is 0, that may be an empty one.
+func match(b *line, tag uint32) uint {
+	return same(b[1].Load(), tag)<<1 | same(b[2].Load(), tag)<<2 | same(b[3].Load(), tag)<<3 | same(b[4].Load(), tag)<<4 |
+		same(b[5].Load(), tag)<<5 | same(b[6].Load(), tag)<<6 | same(b[7].Load(), tag)<<7
+}
+
+// same is 1 if entry e has the tag, without a branch.
+func same(e uint64, tag uint32) uint { return uint(((e>>32 ^ uint64(tag)) - 1) >> 63) }
+
+// find looks for a user. If it is there, w is its head, read whole. It is
+// lock-free: it begins again only if the shard's index was replaced meanwhile,
+// or if the record that it went to had by then been replaced and used again,
+// which takes grace writes to the shard.
+func (t *Table) find(p *probe, w *words) (found bool) {
+	for {
+		x := index(t.indexes[p.shard].Load())
+		t.stop()
+		found, sure := t.search(x, p, w)
+		t.stop()
+		// Without this, a reader on an old array misses whoever was replaced
+		// since, and takes what is written there now for a record.
+		if sure && t.current(p.shard, x) {
+			return found
 		}
 	}
-	// The bucket is empty, or its chain was the last and ran to the end of the list.
-	for b++; b < len(x.buckets); b++ {
-		if r := x.buckets[b].Load(); r != nil {
-			return nil, r
+}
+
+func (t *Table) current(shard uint32, x index) bool { return index(t.indexes[shard].Load()) == x }
+
+// stop lets a test's readers stand still.
+func (t *Table) stop() {
+	if t.pause != nil {
+		t.pause()
+	}
+}
+
+// search looks for a user in one array. It is not sure if that was replaced.
+func (t *Table) search(x index, p *probe, w *words) (found, sure bool) {
+	home := x.home(p.tag)
+	for i := uint32(0); i < x.size(); i++ {
+		b := t.bucket(x, home+i)
+		for m := match(b, p.tag); m != 0; m &= m - 1 {
+			if found, sure = t.compare(x, p, &b[bits.TrailingZeros(m)&7], w); found || !sure {
+				return found, sure
+			}
+		}
+		t.stop()
+		if b[0].Load() == 0 {
+			break
 		}
 	}
-	return nil, nil
+	return false, true
 }
 
-// insert links r in before next; nil is the end of the list.
-func (t *Table) insert(s *shard, r, next *record) {
-	prev := s.last
-	if next != nil {
-		prev = next.prev
-	}
-	r.prev = prev
-	r.next.Store(next)
-	x := s.index.Load()
-	b := x.bucket(r.hash)
-	if x.within(prev, b) == nil {
-		t.setFirst(x, b, r)
-	}
-	t.setNext(prev, r)
-	s.setPrev(next, r)
-}
-
-// replace puts r in the place of old, the same user's record.
-func (t *Table) replace(s *shard, old, r *record) {
-	prev, next := old.prev, old.next.Load()
-	r.prev = prev
-	r.next.Store(next)
-	x := s.index.Load()
-	b := x.bucket(r.hash)
-	if x.within(prev, b) == nil {
-		t.setFirst(x, b, r)
-	}
-	t.setNext(prev, r)
-	t.at(stepPrev)
-	s.setPrev(next, r)
-	old.prev = nil // readers may hold old for a while: it must not hold others
-}
-
-// remove unlinks r. Its next pointer stays, for the readers that stand on it.
-func (t *Table) remove(s *shard, r *record) {
-	prev, next := r.prev, r.next.Load()
-	x := s.index.Load()
-	b := x.bucket(r.hash)
-	if x.within(prev, b) == nil {
-		t.setFirst(x, b, x.within(next, b))
-	}
-	t.setNext(prev, next)
-	t.at(stepPrev)
-	s.setPrev(next, prev)
-	r.prev = nil
-}
-
-func (t *Table) setFirst(x *index, b int, r *record) {
-	t.at(stepIndex)
-	x.buckets[b].Store(r)
-}
-
-func (t *Table) setNext(prev, r *record) {
-	if prev != nil {
-		t.at(stepNext)
-		prev.next.Store(r)
-	}
-}
-
-// setPrev makes prev the record before next; nil is the end of the list.
-func (s *shard) setPrev(next, prev *record) {
-	if next != nil {
-		next.prev = prev
-	} else {
-		s.last = prev
-	}
-}
-
-// resize doubles the index when there are more users than buckets, and halves
-// it when there are less than a quarter as many.
-func (t *Table) resize(s *shard) {
-	x, n := s.index.Load(), int(s.n.Load())
-	var y *index
-	switch {
-	case n > len(x.buckets):
-		y = x.doubled()
-	case n < len(x.buckets)/4 && len(x.buckets) > 1<<minBucketBits:
-		y = x.halved()
-	default:
-		return
-	}
-	t.at(stepSwap)
-	s.index.Store(y)
-	t.at(stepDone)
-}
-
-// doubled splits each bucket in two. The chain of a bucket is in order: its
-// second half begins at the first record that lies there.
-func (x *index) doubled() *index {
-	y := newIndex(x.lead, 64-x.shift+1)
-	for b := range x.buckets {
-		r := x.buckets[b].Load()
-		if r == nil {
-			continue
+// compare reports whether the record that a place leads to is the user's. If
+// it is not, it was not at one moment since the call.
+func (t *Table) compare(x index, p *probe, slot *atomic.Uint64, w *words) (found, sure bool) {
+	for {
+		e := slot.Load()
+		if uint32(e) == 0 || uint32(e>>32) != p.tag {
+			return false, true // it went, or it came and went
 		}
-		y.buckets[2*b].Store(y.within(r, 2*b))
-		for y.within(r, 2*b) != nil {
-			r = r.next.Load()
+		t.stop()
+		l := t.arena.line(uint32(e))
+		if t.fetch(x, p.shard, slot, e, l, w) {
+			if w.is(p) {
+				return true, true
+			}
+			t.stop()
+			// It is another's. It was so while the entry led here, unless the
+			// line has been used again since.
+			if slot.Load() == e && l.still(w) {
+				return false, true
+			}
 		}
-		y.buckets[2*b+1].Store(y.within(r, 2*b+1))
+		if !t.current(p.shard, x) {
+			return false, false
+		}
 	}
-	return y
 }
 
-// halved joins each pair of buckets.
-func (x *index) halved() *index {
-	y := newIndex(x.lead, 64-x.shift-1)
-	for b := range y.buckets {
-		r := x.buckets[2*b].Load()
-		if r == nil {
-			r = x.buckets[2*b+1].Load()
+// fetch reads the head of the record that entry e of a slot leads to. If it is
+// true, the record was current at a moment since e was loaded, or index x was
+// replaced.
+func (t *Table) fetch(x index, shard uint32, slot *atomic.Uint64, e uint64, l *line, w *words) bool {
+	if v := l[wordStamp].Load(); v&stampPending != 0 {
+		// Its writer has published it, or it is being used again and we came too
+		// late: then the entry is another one by now.
+		if slot.Load() != e || !t.current(shard, x) {
+			return false
 		}
-		y.buckets[b].Store(r)
+		t.stop()
+		return l.read(w) && w[wordStamp]|stampPending == v
 	}
-	return y
+	t.stop()
+	return l.read(w) && w[wordStamp]&stampPending == 0
+}
+
+// still reports whether l holds what was read from it.
+func (l *line) still(w *words) bool {
+	return l[wordStamp].Load()|stampPending == w[wordStamp]|stampPending
+}
+
+// load is find with the stream, which is appended to b.
+func (t *Table) load(p *probe, w *words, b []byte) (stream []byte, found bool) {
+	for t.find(p, w) {
+		if stream, whole := t.rest(w, b); whole {
+			return stream, true
+		}
+	}
+	return nil, false
+}
+
+// rest appends the stream of the record with the head w. It is not whole if the
+// record has been replaced and one of its lines used again.
+func (t *Table) rest(w *words, b []byte) (stream []byte, whole bool) {
+	var room [headRoom]byte
+	b = append(b, w.idAndStream(&room)[w.size():]...)
+	var c words
+	for n := uint32(w[wordLink] >> 32); n != 0; n = uint32(c[wordLink]) {
+		t.stop()
+		if !t.arena.line(n).read(&c) || c[wordStamp] != w[wordStamp]&^stampPending {
+			return b, false
+		}
+		b = appendPart(b, &c)
+	}
+	return b, true
 }

@@ -23,7 +23,7 @@ type model struct {
 }
 
 func newModel(t *rapid.T) *model {
-	m := &model{t: t, tab: New(Options{Shards: rapid.SampledFrom([]int{1, 2, 8}).Draw(t, "shards")}), have: map[presence.Key]uint64{}}
+	m := &model{t: t, tab: small(rapid.SampledFrom([]int{1, 2, 8}).Draw(t, "shards")), have: map[presence.Key]uint64{}}
 	m.tab.mask = rapid.SampledFrom(masks).Draw(t, "mask")
 	return m
 }

@@ -1,81 +1,204 @@
 package shard
 
 import (
-	"cmp"
-	"slices"
-	"sync/atomic"
+	"encoding/binary"
 
 	"github.com/rollcall-im/rollcall/internal/presence"
 )
 
-// record is one user. The head, up to the key, fills the first cache line; the
-// user's Instances and, with one instance, the instance's status share the third
-// (a test pins it). So a hit costs two lines.
-type record struct {
-	next atomic.Pointer[record] // Atomic: the record after this in the order of the list
+// A record is a line, and more lines chained to it if it has more to say:
+//
+//	head   0  stamp of the write, bit 0 set until it is settled
+//	       1  app (low 32 bits), number of the next line or 0 (high 32)
+//	       2  size of the UserID 6 bits, registered 1, instances 3 (7: 7 or
+//	          more), wide 1, custom 1, platform 4, status 2, user's status 2,
+//	          plain 1, Seq 43
+//	       3  LastSeenMS 43, InstID 21
+//	       4  the UserID, then the stream
+//	more   0  the same stamp, settled
+//	       1  number of the next line or 0 (low 32), stream (4 bytes)
+//	       2  stream
+//
+// Platform, status and InstID are the first instance's. Numbers that do not fit
+// their bits make the record wide: the stream begins with them. So an account
+// that is Offline, and all that a query asks about a user with one instance,
+// takes one line. The stream holds the rest: see stream.go.
+//
+// Stamps have bit 63 set and are never used twice, in whatever shard: shard
+// number in bits 1 to 16, count of the shard's writes above.
+const (
+	wordStamp = iota
+	wordLink
+	wordHead
+	wordSeen
+	wordID
+)
 
-	// Immutable once published.
-	hash uint64
+const (
+	stampMark    = 1 << 63
+	stampPending = 1 // not settled
 
-	// Owned by the writer.
-	prev *record
+	seqBits    = 43
+	seenBits   = 43
+	instIDBits = 64 - seenBits
 
-	// Immutable once published.
-	app  uint32
-	size uint8 // bytes of id
-	id   [presence.MaxUserID]byte
-	user presence.User
+	bitPlain      = 43
+	bitUserStatus = 44
+	bitStatus     = 46
+	bitPlatform   = 48
+	bitCustom     = 52
+	bitWide       = 53
+	bitCount      = 54
+	bitRegistered = 57
+	bitSize       = 58
+
+	manyInstances = 7
+
+	headRoom = (8 - wordID) * 8 // bytes of UserID and stream in the head
+	moreRoom = 6*8 + 4          // bytes of stream in each further line
+)
+
+// words is a line's contents.
+type words [8]uint64
+
+func (w *words) app() uint32     { return uint32(w[wordLink]) }
+func (w *words) size() int       { return int(w[wordHead] >> bitSize) }
+func (w *words) bit(n uint) bool { return w[wordHead]>>n&1 != 0 }
+func (w *words) platform() presence.Platform {
+	return presence.Platform(w[wordHead] >> bitPlatform & 15)
+}
+func (w *words) status() presence.Status { return presence.Status(w[wordHead] >> bitStatus & 3) }
+func (w *words) userStatus() presence.Status {
+	return presence.Status(w[wordHead] >> bitUserStatus & 3)
+}
+func (w *words) instances() int    { return int(w[wordHead] >> bitCount & 7) }
+func (w *words) seq() uint64       { return w[wordHead] & (1<<seqBits - 1) }
+func (w *words) lastSeenMS() int64 { return int64(w[wordSeen] >> instIDBits) }
+func (w *words) instID() uint32    { return uint32(w[wordSeen] & (1<<instIDBits - 1)) }
+
+// is reports whether the record is the user's.
+func (w *words) is(p *probe) bool {
+	if w.app() != p.app || w.size() != int(p.size) {
+		return false
+	}
+	i := 0
+	for ; i < int(p.size)/8; i++ {
+		if w[wordID+i] != p.id[i] {
+			return false
+		}
+	}
+	rest := p.size % 8 * 8
+	return rest == 0 || (w[wordID+i]^p.id[i])<<(64-rest) == 0
 }
 
-// newRecord copies u. Most users have one instance: it lies in the same object,
-// which saves the reader a miss and the collector an object.
-func newRecord(h uint64, k presence.Key, u *presence.User) *record {
-	var r *record
-	if len(u.Instances) == 1 {
-		one := &struct {
-			record
-			instance [1]presence.Instance
-		}{instance: [1]presence.Instance(u.Instances)}
-		r = &one.record
-		r.user = *u
-		r.user.Instances = one.instance[:]
-	} else {
-		r = &record{user: *u}
-		r.user.Instances = slices.Clone(u.Instances)
+// idAndStream returns the bytes behind the fixed words.
+func (w *words) idAndStream(buf *[headRoom]byte) []byte {
+	for i := range headRoom / 8 {
+		binary.LittleEndian.PutUint64(buf[8*i:], w[wordID+i])
 	}
-	r.hash, r.app = h, k.App
-	r.size = uint8(copy(r.id[:], k.UserID))
-	return r
-}
-
-// compare orders the list: by hash, then app, then UserID.
-func (r *record) compare(h uint64, app uint32, id string) int {
-	if c := cmp.Compare(r.hash, h); c != 0 {
-		return c
-	}
-	if c := cmp.Compare(r.app, app); c != 0 {
-		return c
-	}
-	return cmp.Compare(string(r.id[:r.size]), id)
-}
-
-// is reports whether r is the user; its hash is known to match.
-func (r *record) is(app uint32, id string) bool {
-	return r.app == app && string(r.id[:r.size]) == id
+	return buf[:]
 }
 
 // key returns the user's name in memory of its own.
-func (r *record) key() presence.Key {
-	return presence.Key{App: r.app, UserID: string(r.id[:r.size])}
+func (w *words) key() presence.Key {
+	var buf [headRoom]byte
+	return presence.Key{App: w.app(), UserID: string(w.idAndStream(&buf)[:w.size()])}
 }
 
-// find searches the chain that begins at r. It runs on into the next bucket at
-// most to that one's first record: the order stops it.
-func find(r *record, h uint64, app uint32, id string) *record {
-	for ; r != nil && r.hash <= h; r = r.next.Load() {
-		if r.hash == h && r.is(app, id) {
-			return r
-		}
+// head makes the fixed words of a record, but for stamp and link, and returns
+// whether it is wide.
+func (w *words) setHead(size uint8, u *presence.User) (wide bool) {
+	var first presence.Instance
+	if len(u.Instances) > 0 {
+		first = u.Instances[0]
 	}
-	return nil
+	status := u.Status()
+	wide = u.Seq >= 1<<seqBits || uint64(u.LastSeenMS) >= 1<<seenBits || first.InstID >= 1<<instIDBits ||
+		first.Device.Platform > 15 || first.Status > 3 || status > 3
+	h := uint64(size)<<bitSize | flagBit(u.Registered)<<bitRegistered | uint64(min(len(u.Instances), manyInstances))<<bitCount |
+		flagBit(wide)<<bitWide | flagBit(u.CustomStatus != "")<<bitCustom | flagBit(isPlain(u))<<bitPlain
+	if wide {
+		w[wordHead], w[wordSeen] = h, 0
+		return true
+	}
+	w[wordHead] = h | uint64(first.Device.Platform)<<bitPlatform | uint64(first.Status)<<bitStatus | uint64(status)<<bitUserStatus | u.Seq
+	w[wordSeen] = uint64(u.LastSeenMS)<<instIDBits | uint64(first.InstID)
+	return false
+}
+
+// isPlain reports whether the user is all said by what a query asks.
+func isPlain(u *presence.User) bool {
+	return len(u.Instances) == 0 && u.EventSeq == 0 && u.LastInstID == 0 && u.CutoffS == 0 && u.RevokedSeq == 0 &&
+		u.Nick == "" && u.FaceURL == ""
+}
+
+func flagBit(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// draft is a record in the making: its lines without stamps and links.
+type draft struct {
+	head   words
+	stream []byte // behind the UserID
+	tail   int    // where the stream goes on after the head
+}
+
+// draw drafts the record of a user.
+func (d *draft) draw(t *Table, p *probe, u *presence.User) {
+	wide := d.head.setHead(p.size, u)
+	d.stream = appendUser(d.stream[:0], &t.names, u, wide)
+	var buf [headRoom]byte
+	for i, w := range p.id {
+		binary.LittleEndian.PutUint64(buf[8*i:], w)
+	}
+	d.tail = copy(buf[p.size:], d.stream)
+	for i := range headRoom / 8 {
+		d.head[wordID+i] = binary.LittleEndian.Uint64(buf[8*i:])
+	}
+	d.head[wordLink] = uint64(p.app)
+}
+
+// more is the number of lines behind the head.
+func (d *draft) more() int { return (len(d.stream) - d.tail + moreRoom - 1) / moreRoom }
+
+// part returns the contents of further line number i.
+func (d *draft) part(i int, stamp uint64, next uint32) (w words) {
+	var buf [56]byte // words 1 to 7
+	copy(buf[4:], d.stream[d.tail+i*moreRoom:])
+	binary.LittleEndian.PutUint32(buf[:], next)
+	w[wordStamp] = stamp
+	for j := range 7 {
+		w[1+j] = binary.LittleEndian.Uint64(buf[8*j:])
+	}
+	return w
+}
+
+// appendPart appends the stream in a further line.
+func appendPart(b []byte, w *words) []byte {
+	b = binary.LittleEndian.AppendUint32(b, uint32(w[1]>>32))
+	for _, x := range w[2:] {
+		b = binary.LittleEndian.AppendUint64(b, x)
+	}
+	return b
+}
+
+// write stores w, the stamp first: a reader that still takes the line for what
+// it was sees the stamp change before anything else does.
+func (l *line) write(w *words) {
+	for i := range w {
+		l[i].Store(w[i])
+	}
+}
+
+// read loads all words. They belong together if the stamp is still there afterwards.
+func (l *line) read(w *words) (whole bool) {
+	v := l[wordStamp].Load()
+	w[wordStamp] = v
+	for i := 1; i < len(w); i++ {
+		w[i] = l[i].Load()
+	}
+	return v&stampMark != 0 && l[wordStamp].Load()|stampPending == v|stampPending
 }

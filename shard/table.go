@@ -1,67 +1,85 @@
 // Package shard is the presence table: who is where, for very many users, read
 // from everywhere all the time.
 //
-// The obvious algorithm is a map under a read-write lock, in shards. Its readers
-// write to the lock's cache line, wait while a writer is stopped inside, and wait
-// behind a growing map. Here readers take no lock, never wait and never retry.
+// The obvious algorithm is a map of pointers under a read-write lock, in shards.
+// Its readers write to the lock's cache line, wait while a writer is stopped
+// inside and behind a growing map; each hit follows pointers through three or
+// four cold lines, and the collector follows all of them too: seconds of its
+// time per cycle with 10 million users.
 //
 // # Structure
 //
-// Each user is an immutable record; a change publishes a new one. The records of
-// a shard form one list ordered by hash, then app, then UserID. An index over the
-// list has a bucket per range of hashes and points to the first record in it.
-// The shard is the hash's top bits, the bucket the bits below, so the table as a
-// whole is ordered by hash: that is what a scan walks.
+// Everything that readers see lies in lines of 64 bytes, in memory that the
+// collector does not scan: mapped, in huge pages once the table is large. A
+// shard has an index, an array of buckets of one line: a counter and 7 entries
+// of 32 bits of hash and a record's line number (index.go). A record is one line
+// for an account that is Offline and for all that a query asks, and further
+// lines chained to it for devices and links (record.go, stream.go). So a hit is
+// two lines. Strings that users share stand once in a bounded table of names.
 //
-// Growing doubles the index and touches no link of the list: a bucket of the
-// old index covers two of the new one, and its chain runs on through both. So
-// readers of either index are right while one replaces the other, in one store.
+// Records are never changed. A write makes a new one, of lines that nobody
+// needs, and publishes it with one store of an entry. The old one's lines are
+// used again after grace further writes to the shard.
 //
 // # Invariants
 //
-//  1. A record's contents never change once a reader can reach it, but for its
-//     next pointer while it is in the list. A record that left the list keeps
-//     its next pointer, and never comes back.
-//  2. Next pointers ascend strictly in the order of the list. So every walk
-//     ends, and meets no user twice.
-//  3. At each moment the records reachable in a bucket of the current index are
-//     the users of its range: a single store adds, replaces or removes one.
-//  4. A change at the front of a bucket stores the index first, and only then
-//     the next pointer of the record before, which lies in another bucket. That
-//     link is followed by readers of older indexes alone. They began before the
-//     change, so they may still see the old state; they must not see the new one
-//     while later readers do not.
+//  1. A line's first word is the stamp of the write that made it, never used
+//     before. It is stored before all else when a line is used again. So who
+//     finds the same stamp before and after reading has the words of one write,
+//     and further lines with the head's stamp are of the same write.
+//  2. The head's stamp is unsettled until its entry is published: a reader who
+//     comes to a line that is being used again does not take it for published.
+//     If an unsettled record's entry still leads to it, it is published.
+//  3. In one array an entry never moves. It is counted past the buckets that it
+//     skipped from before it is stored until after it is cleared. So who walks
+//     from its bucket on until nobody is counted past meets everybody who was
+//     there all the time.
+//  4. A replaced array is left as it was until it is used again. A reader takes
+//     nothing from an array, neither a hit nor a miss, unless the shard's index
+//     word is the same afterwards as before; with its counter it never comes back.
+//  5. No number read from memory that was used again can lead outside: a line
+//     number that names nothing leads to an empty line.
 //
-// From 1 follows that what a reader finds, or finds missing, was so at some
-// moment since it began: each record that it passes was in the list then, or
-// left it later with a next pointer that was right when it left. So each
-// operation on a user is linearizable.
+// From these follows that what a reader finds, or finds missing, was so at one
+// moment since it began: each operation on a user is linearizable.
 //
 // # Operations
 //
-//   - Get, Lookup, Scan: wait-free. Bounded by the length of a bucket's chain,
-//     which is below 1 on average; a writer stopped anywhere stops none of them.
-//   - Put, Delete: serialized by the caller per shard, O(1). Growing costs a pass
-//     over one shard's index; the list is halved or doubled one shard at a time.
+//   - Get, GetStatus, Lookup, LookupStatus: lock-free, and a writer stopped
+//     anywhere stops none of them. They look again only if the shard's index was
+//     replaced meanwhile (once per doubling) or a record was used again while
+//     they read it (once per grace writes to the shard, 32): no storm of retries.
+//   - Scan: the same, per bucket; and again for a place that was written while
+//     it was read.
+//   - Put, Delete: serialized by the caller per shard, O(1). They take the
+//     arena's mutex once per 64 lines and when an index changes its size. That
+//     places a shard's entries anew by the bits that they hold: no record is touched.
 //   - Len reads a counter per shard. Check is for tests and post-mortems.
+//
+// A cursor of Scan is a place in the order of hashes; buckets are in that order
+// too, whatever the size of the index, so growth neither skips nor repeats.
 //
 // # Tried and rejected
 //
-//   - Chains per bucket that are cut when the index doubles: a reader of the old
-//     index that has not reached the cut misses users who are there.
-//   - The key as a string: one more cache miss per hit than key bytes in the record.
-//   - A batch as a loop of Get: each id waits for its own misses. Lookup hashes a
-//     group of ids, then touches all their buckets, then all their records.
+//   - Pointers to immutable records in an ordered list (the table before this
+//     one): wait-free, but 320 bytes per user and more, all of it scanned.
+//   - Readers that look again whenever the entry changed: a user who is written
+//     all the time starves them. Hence stamps, and the settled bit.
+//   - A sequence lock per record: a writer preempted inside stops its readers.
+//   - A hash of the device id in place of the id: 8 bytes saved, and the console
+//     could no longer show it. A hexadecimal id is kept in half its size instead.
+//   - Lines from the Go heap: one collection's garbage then may be as large as
+//     the table, and its small pages cost a page walk per miss.
+//   - A batch as a loop of Get: each id waits for its own misses. A batch hashes
+//     32 ids, then prefetches all their buckets, then all their records.
 //
-// The form without pointers (records in slabs, seen by the collector as bytes)
-// can take this one's place: no pointer to a record leaves the package for longer
-// than a visit. Builds with the race detector lend visitors a copy that is
-// poisoned afterwards, so that a visitor who keeps or changes it is found out.
+// Figures are in docs/performance-shard.md.
 package shard
 
 import (
 	"fmt"
 	"math/bits"
+	"runtime"
 	"sync/atomic"
 
 	"github.com/rollcall-im/rollcall/internal/presence"
@@ -77,8 +95,15 @@ const (
 type Options struct {
 	// Shards is how many parts can be written at the same time, a power of two
 	// from 1 to 65536. Default 1024. More shards make the pauses of growing
-	// shorter. An empty shard takes 128 bytes.
+	// shorter. An empty shard takes about 400 bytes.
 	Shards int
+	// MaxNames is how many names (SDK versions, models, listeners) are kept once
+	// for all users. Those that come later are spelled out in each record.
+	// Default 16384, at most 1<<20; a place for a name takes 16 bytes.
+	MaxNames int
+	// GoHeap takes memory from the Go heap instead of mapping it, as systems
+	// without mapped memory do. There the race detector sees it.
+	GoHeap bool
 }
 
 // validate fills in the defaults. It panics on values that make no table.
@@ -86,8 +111,14 @@ func (o *Options) validate() {
 	if o.Shards == 0 {
 		o.Shards = DefaultShards
 	}
+	if o.MaxNames == 0 {
+		o.MaxNames = DefaultMaxNames
+	}
 	if o.Shards < 1 || o.Shards > MaxShards || o.Shards&(o.Shards-1) != 0 {
 		panic(fmt.Sprintf("shard: Shards is %d, want a power of two from 1 to %d", o.Shards, MaxShards))
+	}
+	if o.MaxNames < 1 || o.MaxNames > 1<<20 {
+		panic(fmt.Sprintf("shard: MaxNames is %d, want 1 to %d", o.MaxNames, 1<<20))
 	}
 }
 
@@ -95,38 +126,39 @@ func (o *Options) validate() {
 // shard must be written by one goroutine at a time: a second one panics.
 type Table struct {
 	// Immutable after New.
-	shards []shard
-	lead   uint8  // bits of the hash that choose the shard
-	mask   uint64 // bits of the hash in use: all, fewer in tests to force equal hashes
-	// hook, if a test set it, runs before each step of a write that readers can see.
-	hook func(step)
-}
+	lead    uint8  // bits of the hash that choose the shard
+	minBits uint8  // of an index that is not empty; less in tests, to grow early
+	mask    uint64 // bits of the hash in use: all, fewer in tests to force equal hashes
+	shards  []shard
+	// hook and pause, if a test set them, run before each step of a write that
+	// readers can see, and between the loads of a reader.
+	hook   func(step)
+	pause  func()
+	poison bool // tests: overwrite what was lent when the visit is over
 
-// shard is a part of the table, in a cache line of its own: a writer's counter
-// must not slow down the readers of its neighbours.
-type shard struct {
-	// Atomic.
-	index   atomic.Pointer[index]
-	n       atomic.Int64
-	writing atomic.Bool
+	// Atomic: the index of each shard, apart from what writers store to often.
+	indexes []atomic.Uint64
 
-	// Owned by the writer.
-	last *record // the end of the list
-
-	_ [32]byte
+	arena arena
+	names names
 }
 
 // New returns an empty table. It panics if o is not valid.
 func New(o Options) *Table {
 	o.validate()
 	t := &Table{
-		shards: make([]shard, o.Shards),
-		lead:   uint8(bits.TrailingZeros(uint(o.Shards))),
-		mask:   ^uint64(0),
+		lead:    uint8(bits.TrailingZeros(uint(o.Shards))),
+		minBits: pageBits,
+		mask:    ^uint64(0),
+		shards:  make([]shard, o.Shards),
+		indexes: make([]atomic.Uint64, o.Shards),
 	}
+	t.arena.init(o.GoHeap)
+	t.names.init(o.MaxNames)
 	for i := range t.shards {
-		t.shards[i].index.Store(newIndex(t.lead, minBucketBits))
+		t.shards[i].stock.arena, t.shards[i].stock.grace = &t.arena, grace
 	}
+	runtime.AddCleanup(t, (*mappings).unmap, t.arena.mappings)
 	return t
 }
 
@@ -139,99 +171,59 @@ func (t *Table) ShardOf(hash uint64) int { return int(hash >> (64 - t.lead)) }
 // Get copies what is known about k into dst, whose Instances it reuses: they
 // must be the caller's own. If k is unknown it returns false and leaves dst alone.
 func (t *Table) Get(k presence.Key, dst *presence.User) bool {
-	h := t.hash(k.App, k.UserID)
-	r := find(t.first(h), h, k.App, k.UserID)
-	if r == nil {
+	var (
+		p    probe
+		w    words
+		room [192]byte
+	)
+	if !t.aim(&p, k.App, k.UserID) {
 		return false
 	}
-	instances := append(dst.Instances[:0], r.user.Instances...)
-	*dst = r.user
-	dst.Instances = instances
+	stream, found := t.load(&p, &w, room[:0])
+	runtime.KeepAlive(t)
+	if !found {
+		return false
+	}
+	r := reader{b: stream, names: &t.names}
+	r.user(&w, dst)
 	return true
 }
 
-// group is how many ids of a batch are in flight together: enough to keep the
-// memory busy, few enough for the stack.
-const group = 32
-
-// Lookup visits the users ids of an app, in order; u is nil for an unknown one.
-// u and its Instances are the table's: they must not be changed, and not be
-// used after visit returned. Strings in them may be kept.
-func (t *Table) Lookup(app uint32, ids []string, visit func(i int, u *presence.User)) {
-	for base := 0; base < len(ids); base += group {
-		t.lookupGroup(app, ids[base:min(base+group, len(ids))], base, visit)
-	}
-}
-
-// lookupGroup works in passes, so that the cache misses of all ids overlap.
-func (t *Table) lookupGroup(app uint32, ids []string, base int, visit func(i int, u *presence.User)) {
-	var (
-		hashes  [group]uint64
-		indexes [group]*index
-		records [group]*record
-		heads   [group]uint64
-	)
-	for i, id := range ids {
-		hashes[i] = t.hash(app, id)
-		indexes[i] = t.shards[t.ShardOf(hashes[i])].index.Load()
-	}
-	for i := range ids {
-		records[i] = indexes[i].first(hashes[i])
-	}
-	for i := range ids {
-		if r := records[i]; r != nil {
-			heads[i] = r.hash
-		}
-	}
-	for i, id := range ids {
-		var u *presence.User
-		if records[i] != nil && heads[i] <= hashes[i] {
-			if r := find(records[i], hashes[i], app, id); r != nil {
-				u = &r.user
-			}
-		}
-		if u == nil {
-			visit(base+i, nil)
-			continue
-		}
-		lend(u, func(u *presence.User) { visit(base+i, u) })
-	}
-}
-
-// Put makes u what is known about k. It copies u and its Instances and keeps
-// the strings inside: they must not lie in memory that is written again. k's own
-// string is not kept. Readers see all of the change or nothing of it. It panics
-// if k.UserID has not 1 to 32 bytes, or if another goroutine writes this shard.
+// Put makes u what is known about k. It copies all of u; k's string is not
+// kept either. Readers see all of the change or nothing of it. It panics if
+// k.UserID has not 1 to 32 bytes, or if another goroutine writes this shard.
 func (t *Table) Put(k presence.Key, u *presence.User) {
-	if len(k.UserID) == 0 || len(k.UserID) > presence.MaxUserID {
+	var p probe
+	if !t.aim(&p, k.App, k.UserID) {
 		panic(fmt.Sprintf("shard: UserID %.40q has %d bytes, want 1 to %d", k.UserID, len(k.UserID), presence.MaxUserID))
 	}
-	h := t.hash(k.App, k.UserID)
-	s := t.enter(t.ShardOf(h))
+	s := t.enter(int(p.shard))
 	defer s.leave()
-	r := newRecord(h, k, u)
-	at, next := s.locate(h, k.App, k.UserID)
-	if at != nil {
-		t.replace(s, at, r)
-		return
+	s.draft.draw(t, &p, u)
+	if slot, _ := t.locate(&p); slot != nil {
+		t.replace(s, &p, slot)
+	} else {
+		t.insert(s, &p)
 	}
-	t.insert(s, r, next)
-	s.n.Add(1)
-	t.resize(s)
+	t.tidy(s, p.shard)
+	runtime.KeepAlive(t)
 }
 
 // Delete forgets k and reports whether it was known. The conditions of Put hold.
 func (t *Table) Delete(k presence.Key) bool {
-	h := t.hash(k.App, k.UserID)
-	s := t.enter(t.ShardOf(h))
-	defer s.leave()
-	at, _ := s.locate(h, k.App, k.UserID)
-	if at == nil {
+	var p probe
+	if !t.aim(&p, k.App, k.UserID) {
 		return false
 	}
-	t.remove(s, at)
-	s.n.Add(-1)
-	t.resize(s)
+	s := t.enter(int(p.shard))
+	defer s.leave()
+	slot, bucket := t.locate(&p)
+	if slot == nil {
+		return false
+	}
+	t.remove(s, &p, slot, bucket)
+	t.tidy(s, p.shard)
+	runtime.KeepAlive(t)
 	return true
 }
 
@@ -244,6 +236,20 @@ func (t *Table) Len() int {
 	return n
 }
 
+// Stats says what a table holds of memory, and what its bounds turned away.
+type Stats struct {
+	Bytes        int64 // of lines, taken from the system
+	Names        int64 // kept once for all
+	NamesRefused int64 // spelled out, each time that they were written
+}
+
+// Stats returns a moment's values.
+func (t *Table) Stats() Stats {
+	t.arena.mu.Lock()
+	defer t.arena.mu.Unlock()
+	return Stats{int64(t.arena.resident) * chunkBytes, t.names.n.Load(), t.names.refused.Load()}
+}
+
 // enter begins a write to shard i.
 func (t *Table) enter(i int) *shard {
 	s := &t.shards[i]
@@ -254,8 +260,3 @@ func (t *Table) enter(i int) *shard {
 }
 
 func (s *shard) leave() { s.writing.Store(false) }
-
-// first is where the search for hash h begins.
-func (t *Table) first(h uint64) *record {
-	return t.shards[t.ShardOf(h)].index.Load().first(h)
-}

@@ -22,6 +22,7 @@ type common struct {
 	keyFile   string
 	platforms string
 	json      string
+	every     time.Duration
 	help      io.Writer
 }
 
@@ -35,12 +36,15 @@ func newFlags(name string, c *common) *flag.FlagSet {
 	f.StringVar(&c.o.Key, "key", "", "the app's key (default: the demo app's)")
 	f.StringVar(&c.keyFile, "key-file", "", "`file` with the app's key, instead of --key")
 	f.StringVar(&c.o.Admin, "admin", "administrator", "administrator of the app, for REST")
+	f.StringVar(&c.o.AdminURL, "admin-url", "http://127.0.0.1:7781", "base `URL` of the admin listener, for scenarios that change time-outs")
+	f.StringVar(&c.o.AdminToken, "admin-token", "dev", "admin token")
 	f.StringVar(&c.platforms, "platforms", "", "platforms handed out in turn, `Android,Web,...` (default: all)")
 	f.StringVar(&c.o.UserPrefix, "user-prefix", "bench-", "user ids are this and a number of 10 digits")
 	f.IntVar(&c.o.PerSource, "per-source", 2000, "links from one loopback source address, at most 10000")
 	f.DurationVar(&c.o.AnswerTimeout, "answer-timeout", 10*time.Second, "how long an answer may take")
 	f.DurationVar(&c.o.SettleTimeout, "settle-timeout", 10*time.Second, "how long the server may take to show a logout or a death")
 	f.IntVar(&c.o.ServerPID, "server-pid", 0, "measure CPU and memory of this process")
+	f.DurationVar(&c.every, "progress", 0, "print a line of progress this often; 0 = one line that overwrites itself, on a terminal only")
 	f.StringVar(&c.json, "json", "", "write the result to this `file`, - for standard output")
 	return f
 }
@@ -93,7 +97,15 @@ func (c *common) readKey() error {
 	return nil
 }
 
-func connect(args []string, help io.Writer) (run, string, error) {
+// job returns what runs a scenario whose options hold o.
+func (c *common) job(o *bench.Options, run func(context.Context) (*bench.Result, error)) *job {
+	return &job{json: c.json, every: c.every, run: func(ctx context.Context, progress func(string)) (*bench.Result, error) {
+		o.Progress = progress
+		return run(ctx)
+	}}
+}
+
+func connect(args []string, help io.Writer) (*job, error) {
 	c := common{help: help}
 	var o bench.ConnectOptions
 	f := newFlags("connect", &c)
@@ -101,19 +113,16 @@ func connect(args []string, help io.Writer) (run, string, error) {
 	f.Float64Var(&o.Rate, "rate", 2000, "logins offered per second")
 	f.DurationVar(&o.Hold, "hold", 30*time.Second, "how long all links are held")
 	if err := c.parse(f, args); err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if o.Conns < 1 || o.Hold < 0 || o.Rate <= 0 {
-		return nil, "", fmt.Errorf("--conns must be at least 1, --rate positive and --hold not negative, got %d, %v and %v", o.Conns, o.Rate, o.Hold)
+		return nil, fmt.Errorf("--conns must be at least 1, --rate positive and --hold not negative, got %d, %v and %v", o.Conns, o.Rate, o.Hold)
 	}
 	o.Options, o.Hold = c.o, max(o.Hold, 1) // 0 would be the library's default
-	return func(ctx context.Context, progress func(string)) (*bench.Result, error) {
-		o.Progress = progress
-		return bench.Connect(ctx, o)
-	}, c.json, nil
+	return c.job(&o.Options, func(ctx context.Context) (*bench.Result, error) { return bench.Connect(ctx, o) }), nil
 }
 
-func churn(args []string, help io.Writer) (run, string, error) {
+func churn(args []string, help io.Writer) (*job, error) {
 	c := common{help: help}
 	var o bench.ChurnOptions
 	f := newFlags("churn", &c)
@@ -122,19 +131,16 @@ func churn(args []string, help io.Writer) (run, string, error) {
 	f.DurationVar(&o.Stay, "stay", 100*time.Millisecond, "how long each stays logged in")
 	f.IntVar(&o.Users, "users", 5000, "users that come and go")
 	if err := c.parse(f, args); err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if o.Users < 1 || o.Stay < 0 || o.Duration <= 0 || o.Rate <= 0 {
-		return nil, "", fmt.Errorf("--users must be at least 1, --rate and --duration positive and --stay not negative, got %d, %v, %v and %v", o.Users, o.Rate, o.Duration, o.Stay)
+		return nil, fmt.Errorf("--users must be at least 1, --rate and --duration positive and --stay not negative, got %d, %v, %v and %v", o.Users, o.Rate, o.Duration, o.Stay)
 	}
 	o.Options, o.Stay = c.o, max(o.Stay, 1) // 0 would be the library's default
-	return func(ctx context.Context, progress func(string)) (*bench.Result, error) {
-		o.Progress = progress
-		return bench.Churn(ctx, o)
-	}, c.json, nil
+	return c.job(&o.Options, func(ctx context.Context) (*bench.Result, error) { return bench.Churn(ctx, o) }), nil
 }
 
-func query(args []string, help io.Writer) (run, string, error) {
+func query(args []string, help io.Writer) (*job, error) {
 	c := common{help: help}
 	var o bench.QueryOptions
 	var ids string
@@ -145,21 +151,18 @@ func query(args []string, help io.Writer) (run, string, error) {
 	f.IntVar(&o.Clients, "clients", 16, "requests at once")
 	f.IntVar(&o.Users, "users", 10_000, "accounts that are asked for; they are imported first")
 	if err := c.parse(f, args); err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if o.Users < 1 || o.Clients < 1 || o.Duration <= 0 {
-		return nil, "", fmt.Errorf("--users and --clients must be at least 1 and --duration positive, got %d, %d and %v", o.Users, o.Clients, o.Duration)
+		return nil, fmt.Errorf("--users and --clients must be at least 1 and --duration positive, got %d, %d and %v", o.Users, o.Clients, o.Duration)
 	}
 	for s := range strings.SplitSeq(ids, ",") {
 		n, err := strconv.Atoi(s)
 		if err != nil {
-			return nil, "", fmt.Errorf("--ids: %q is no number", s)
+			return nil, fmt.Errorf("--ids: %q is no number", s)
 		}
 		o.IDs = append(o.IDs, n)
 	}
 	o.Options = c.o
-	return func(ctx context.Context, progress func(string)) (*bench.Result, error) {
-		o.Progress = progress
-		return bench.Query(ctx, o)
-	}, c.json, nil
+	return c.job(&o.Options, func(ctx context.Context) (*bench.Result, error) { return bench.Query(ctx, o) }), nil
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rollcall-im/rollcall/internal/config"
 	"github.com/rollcall-im/rollcall/internal/usersig"
 )
 
@@ -28,12 +29,24 @@ func newFlags(e env, name, args, about string) *flag.FlagSet {
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {
-		fmt.Fprintf(e.stdout, "usage: rollcall %s %s\n\n%s\n\n", name, args, about)
-		fs.SetOutput(e.stdout)
-		fs.PrintDefaults()
-		fs.SetOutput(io.Discard)
+		fmt.Fprintf(e.stdout, "usage: %s\n\n%s\n\n", strings.TrimSpace("rollcall "+name+" "+args), about)
+		printFlags(e.stdout, fs)
 	}
 	return fs
+}
+
+// printFlags lists the flags as people write them here, with two dashes.
+func printFlags(w io.Writer, fs *flag.FlagSet) {
+	fs.VisitAll(func(f *flag.Flag) {
+		kind, about := flag.UnquoteUsage(f)
+		if kind != "" {
+			kind = " " + kind
+		}
+		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" {
+			about += " (default " + f.DefValue + ")"
+		}
+		fmt.Fprintf(w, "  --%s%s\n        %s\n", f.Name, kind, about)
+	})
 }
 
 // parse reads flags and positional arguments in any order.
@@ -44,7 +57,7 @@ func parse(fs *flag.FlagSet, args []string) (positional []string, err error) {
 			return nil, errHelp
 		}
 		if err != nil {
-			return nil, &usageError{err.Error()}
+			return nil, usagef("%s", config.FlagFault(err))
 		}
 		rest := fs.Args()
 		if len(rest) == 0 {
@@ -65,11 +78,11 @@ type appFlags struct {
 }
 
 func (a *appFlags) register(fs *flag.FlagSet) {
-	fs.Uint64Var(&a.app, "app", devApp, "SDKAppID")
-	fs.StringVar(&a.keyFile, "key-file", "", "file with the app's secret key (default: environment ROLLCALL_APP_KEY; against this machine the key of the --dev demo app)")
+	fs.Uint64Var(&a.app, "app", devApp, "`SDKAppID`")
+	fs.StringVar(&a.keyFile, "key-file", "", "`file` with the app's secret key (default: environment ROLLCALL_APP_KEY; against this machine the key of the --dev demo app)")
 }
 
-// key returns the app's key for a server at host.
+// key returns the app's key for a server at host; "" is no server at all.
 func (a *appFlags) key(e env, host string) (string, error) {
 	if a.app == 0 || a.app > 1<<32-1 {
 		return "", usagef("--app %d is no SDKAppID (1 to 4294967295)", a.app)
@@ -80,10 +93,13 @@ func (a *appFlags) key(e env, host string) (string, error) {
 	if k, ok := e.getenv("ROLLCALL_APP_KEY"); ok && k != "" {
 		return k, nil
 	}
-	if a.app == devApp && loopback(host) {
+	if a.app == devApp && (host == "" || loopback(host)) {
 		return devKey, nil
 	}
-	return "", usagef("app %d on %q needs its key: give --key-file or set ROLLCALL_APP_KEY", a.app, host)
+	if host == "" {
+		return "", usagef("app %d needs its key: give --key-file or set ROLLCALL_APP_KEY", a.app)
+	}
+	return "", usagef("app %d on %s needs its key: give --key-file or set ROLLCALL_APP_KEY", a.app, host)
 }
 
 // sign makes a UserSig that is good for a day.

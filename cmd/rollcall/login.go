@@ -7,6 +7,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
+	"os"
 	"os/signal"
 	"strings"
 	"sync"
@@ -20,19 +22,20 @@ import (
 
 // loginFlags are the flags of `rollcall login`.
 type loginFlags struct {
-	app                                      appFlags
-	addr, user, platform, device, model, sig string
-	resume                                   bool
+	app                                               appFlags
+	addr, user, platform, device, model, sig, sigFile string
+	resume                                            bool
 }
 
 func (l *loginFlags) register(fs *flag.FlagSet) {
 	l.app.register(fs)
-	fs.StringVar(&l.addr, "addr", "127.0.0.1:7700", "address of the native listener")
-	fs.StringVar(&l.user, "user", "alice", "UserID")
-	fs.StringVar(&l.platform, "platform", "Android", "platform: "+platformNames())
-	fs.StringVar(&l.device, "device", "terminal-1", "device id, 1 to 64 bytes")
-	fs.StringVar(&l.model, "model", "terminal", "device model that others are shown")
-	fs.StringVar(&l.sig, "usersig", "", "UserSig (default: made with the app's key)")
+	fs.StringVar(&l.addr, "addr", "127.0.0.1:7700", "`address` of the native listener")
+	fs.StringVar(&l.user, "user", "alice", "`UserID`")
+	fs.StringVar(&l.platform, "platform", "Android", "`platform`: "+platformNames())
+	fs.StringVar(&l.device, "device", "terminal-1", "device `id`, 1 to 64 bytes")
+	fs.StringVar(&l.model, "model", "terminal", "device `model` that others are shown")
+	fs.StringVar(&l.sigFile, "usersig-file", "", "`file` with the UserSig (default: made with the app's key)")
+	fs.StringVar(&l.sig, "usersig", "", "`UserSig` itself; ps shows command lines to everybody, so prefer --usersig-file")
 	fs.BoolVar(&l.resume, "resume", false, "log in like a client that comes back by itself: push nobody out")
 }
 
@@ -50,13 +53,9 @@ func (l *loginFlags) options(e env) (rollcall.Options, error) {
 	if !ok {
 		return rollcall.Options{}, usagef("--platform %q is none of %s", l.platform, platformNames())
 	}
-	sig := rollcall.StaticUserSig(l.sig)
-	if l.sig == "" {
-		key, err := l.app.key(e, l.addr)
-		if err != nil {
-			return rollcall.Options{}, err
-		}
-		sig = func(context.Context) (string, error) { return l.app.sign(key, l.user) }
+	sig, err := l.userSig(e)
+	if err != nil {
+		return rollcall.Options{}, err
 	}
 	return rollcall.Options{
 		Addr: l.addr, SDKAppID: uint32(l.app.app), UserID: l.user, UserSig: sig,
@@ -65,13 +64,29 @@ func (l *loginFlags) options(e env) (rollcall.Options, error) {
 	}, nil
 }
 
+// userSig returns where the client gets its UserSig from.
+func (l *loginFlags) userSig(e env) (func(context.Context) (string, error), error) {
+	switch {
+	case l.sig != "" && l.sigFile != "":
+		return nil, usagef("give --usersig-file or --usersig, not both")
+	case l.sigFile != "":
+		sig, err := readSecret(l.sigFile)
+		return rollcall.StaticUserSig(sig), err
+	case l.sig != "":
+		return rollcall.StaticUserSig(l.sig), nil
+	}
+	key, err := l.app.key(e, l.addr)
+	return func(context.Context) (string, error) { return l.app.sign(key, l.user) }, err
+}
+
 func sdkVersion() string {
 	v := "go/" + buildinfo.Version
 	return v[:min(len(v), 32)]
 }
 
 func cmdLogin(e env, args []string) error {
-	fs := newFlags(e, "login", "[FLAGS]", "Logs in as a device, stays, and shows what the server says. Lines on standard input: logout, quit.")
+	fs := newFlags(e, "login", "[FLAGS]", `Logs in as a device, stays, and shows what the server says. Lines on standard input: logout, quit.
+Ends with exit code 0 after a logout, a forced offline (which is shown) or a signal, with 1 if the login was refused.`)
 	var l loginFlags
 	l.register(fs)
 	if pos, err := parse(fs, args); err != nil {
@@ -87,7 +102,7 @@ func cmdLogin(e env, args []string) error {
 	o.OnStatus, o.OnLogin = say.status, say.login
 	client, err := rollcall.New(o)
 	if err != nil {
-		return usagef("%v", err)
+		return usagef("%s", plainError(err))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -119,6 +134,11 @@ func readCommands(ctx context.Context, r io.Reader, client *rollcall.Client, say
 type teller struct {
 	mu sync.Mutex
 	w  io.Writer
+
+	// Owned by the client's goroutine, which calls status and login.
+	addr     string // of the last try
+	loggedIn bool
+	hinted   bool
 }
 
 func (t *teller) line(format string, args ...any) {
@@ -130,13 +150,46 @@ func (t *teller) line(format string, args ...any) {
 func (t *teller) status(s rollcall.StatusChange) {
 	switch s.Status {
 	case rollcall.Connecting:
+		t.addr = s.Addr
 		t.line("connecting to %s", s.Addr)
 	case rollcall.Waiting:
-		t.line("lost: %v; next try in %v", s.Err, s.Wait.Round(time.Millisecond))
+		what := "lost"
+		if !t.loggedIn {
+			what = "no login"
+		}
+		t.line("%s: %s; next try in %v", what, plainError(s.Err), s.Wait.Round(time.Millisecond))
+		t.hint(s.Err)
 	}
 }
 
+// hint says, once and only before the first login, what to look at.
+func (t *teller) hint(err error) {
+	if t.hinted || t.loggedIn {
+		return
+	}
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		t.line("is the server running? rollcall serve --dev starts one")
+	case errors.Is(err, rollcall.ErrProtocol), errors.Is(err, rollcall.ErrNoAnswer), errors.Is(err, io.EOF):
+		t.line("is %s the native listener? its port is 7700 by default", t.addr)
+	default:
+		return
+	}
+	t.hinted = true
+}
+
+// plainError is an error of the client without the names that packages put in front, one before the other.
+func plainError(err error) string {
+	var op *net.OpError
+	var call *os.SyscallError
+	if errors.As(err, &op) && op.Op == "dial" && errors.As(err, &call) {
+		return fmt.Sprintf("cannot connect to %s: %v", op.Addr, call.Err)
+	}
+	return strings.TrimPrefix(err.Error(), "rollcall: ")
+}
+
 func (t *teller) login(l rollcall.Login) {
+	t.loggedIn = true
 	how := "new login"
 	switch {
 	case l.TakenBack:
@@ -165,7 +218,7 @@ func (t *teller) end(err error) error {
 		t.line("closed the link without a logout")
 		return nil
 	}
-	return err
+	return errors.New(plainError(err))
 }
 
 func (t *teller) forced(f *rollcall.ForcedOfflineError) {

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +21,8 @@ type env struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	getenv         func(string) (string, bool)
-	interactive    bool // stdout is a terminal
+	environ        func() []string // all of the environment, as name=value
+	interactive    bool            // stdout is a terminal
 }
 
 // command is one subcommand.
@@ -46,18 +48,30 @@ func commands() []command {
 func main() {
 	info, err := os.Stdout.Stat()
 	e := env{
-		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.LookupEnv,
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.LookupEnv, environ: os.Environ,
 		interactive: err == nil && info.Mode()&os.ModeCharDevice != 0,
 	}
 	os.Exit(run(e, os.Args[1:]))
 }
 
 // usageError is a fault of the command line; it ends with exit code 2.
-type usageError struct{ text string }
+type usageError struct {
+	text    string
+	command string // whose --help tells more, "" = the subcommand's
+}
 
 func (u *usageError) Error() string { return u.text }
 
-func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+func usagef(format string, args ...any) error { return &usageError{text: fmt.Sprintf(format, args...)} }
+
+// inCommand makes a usage error point at the help of a command of two words.
+func inCommand(command string, err error) error {
+	var u *usageError
+	if errors.As(err, &u) && u.command == "" {
+		u.command = command
+	}
+	return err
+}
 
 // errHelp ends a command that printed its help.
 var errHelp = errors.New("help")
@@ -91,6 +105,7 @@ func report(e env, name string, err error) int {
 	case err == nil, errors.Is(err, errHelp):
 		return exitOK
 	case errors.As(err, &usage):
+		name = cmp.Or(usage.command, name)
 		fmt.Fprintf(e.stderr, "rollcall %s: %v\nSee: rollcall %s --help\n", name, err, name)
 		return exitUsage
 	}

@@ -55,8 +55,9 @@ func startNode(c *config.Config, log *slog.Logger) (*node, error) {
 	}{
 		{"directory", n.startDirectory},
 		{"apps", n.createApps},
+		{"engine", n.newEngine}, // before the API, which tells of it; it accepts links last
 		{"api", n.startAPI},
-		{"engine", n.startEngine},
+		{"listeners", n.startEngine},
 	} {
 		began := time.Now()
 		if err := part.start(c, budget); err != nil {
@@ -72,7 +73,7 @@ func startNode(c *config.Config, log *slog.Logger) (*node, error) {
 // fileBudget splits the open-file limit, so that no listener can starve another.
 type fileBudget struct {
 	perListener int // connections of each HTTP listener
-	webhooks    int // connections to receivers
+	attempts    int // webhook attempts at once
 	reserve     int // what links must leave to everybody else
 }
 
@@ -82,7 +83,7 @@ const filesMisc = 96
 func splitFiles(files int, c *config.Config) fileBudget {
 	b := fileBudget{
 		perListener: min(c.APIConcurrency, max(files/16, 8)),
-		webhooks:    min(256, max(files/16, 8)),
+		attempts:    min(256, max(files/64, 2)),
 	}
 	http := 0
 	for _, addr := range []string{c.ListenAPI, c.ListenAdmin, c.ListenAPITLS, c.ListenAdminTLS} {
@@ -90,7 +91,7 @@ func splitFiles(files int, c *config.Config) fileBudget {
 			http++
 		}
 	}
-	b.reserve = b.perListener*http + b.webhooks + filesMisc
+	b.reserve = b.perListener*http + b.attempts*webhook.FilesPerAttempt + filesMisc
 	return b
 }
 
@@ -99,7 +100,7 @@ func (n *node) startDirectory(c *config.Config, b fileBudget) (err error) {
 		App:     func(id uint32) *directory.App { return n.dir.App(id) },
 		Metrics: n.metrics, Logger: n.log,
 		MaxEvents:   c.WebhookOutboxEvents,
-		MaxInFlight: b.webhooks, MaxPerEndpoint: max(b.webhooks/8, 1),
+		MaxInFlight: b.attempts, MaxPerEndpoint: max(b.attempts/8, 1),
 		AllowPrivate: c.WebhookAllowPrivate, AllowLoopback: c.WebhookAllowLoopback,
 	})
 	if err != nil {
@@ -163,7 +164,8 @@ func (n *node) startAPI(c *config.Config, b fileBudget) (err error) {
 		Directory: n.dir, Metrics: n.metrics, Logger: n.log,
 		ListenAPI: c.ListenAPI, ListenAdmin: c.ListenAdmin,
 		ListenAPITLS: c.ListenAPITLS, ListenAdminTLS: c.ListenAdminTLS, TLSCert: c.TLSCert, TLSKey: c.TLSKey,
-		Dev: c.Dev, AdminToken: c.AdminToken, MaxConns: b.perListener, Ceilings: c.Ceilings,
+		Dev: c.Dev, AdminToken: c.AdminToken, Ceilings: c.Ceilings,
+		MaxConns: b.perListener, MaxConnsPerIP: c.APIConnsPerIP, MaxBody: c.APIMaxBody,
 		NewApp: func(app *directory.App) { newAppDefaults(app, c) },
 		Ready:  n.ready, Nodes: func() []api.NodeInfo { return n.nodes(c.Node) },
 		CheckWebhookURL: n.webhook.CheckURL,
@@ -174,13 +176,35 @@ func (n *node) startAPI(c *config.Config, b fileBudget) (err error) {
 	return n.api.Start()
 }
 
-func (n *node) startEngine(c *config.Config, b fileBudget) (err error) {
+func (n *node) newEngine(c *config.Config, b fileBudget) (err error) {
 	n.engine, err = engine.New(engine.Options{
 		ListenNative: c.ListenNative, Loops: c.Loops, MaxLinks: c.MaxLinks, FileReserve: b.reserve, Node: c.Node,
-		Directory: n.dir, Metrics: n.metrics, Logger: n.log, LoginTimeout: c.LoginTimeout,
+		Directory: watched{n.dir, n.webhook}, Metrics: n.metrics, Logger: n.log, LoginTimeout: c.LoginTimeout,
 	})
-	if err != nil {
-		return err
-	}
-	return n.engine.Start()
+	return err
+}
+
+func (n *node) startEngine(*config.Config, fileBudget) error { return n.engine.Start() }
+
+// watched is the directory as the engine sees it: what it is told of apps, the
+// webhook dispatcher is told too.
+type watched struct {
+	directory.Directory
+	webhook *webhook.Dispatcher
+}
+
+// Watch implements directory.Directory.
+func (d watched) Watch(node uint32, w directory.Watcher) (stop func()) {
+	return d.Directory.Watch(node, appsToo{w, d.webhook})
+}
+
+type appsToo struct {
+	directory.Watcher
+	webhook *webhook.Dispatcher
+}
+
+// AppChanged implements directory.Watcher.
+func (a appsToo) AppChanged(app *directory.App) {
+	a.Watcher.AppChanged(app)
+	a.webhook.AppChanged(app)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"strings"
@@ -18,53 +19,106 @@ import (
 const stopTimeout = 10 * time.Second
 
 func cmdServe(e env, args []string) error {
-	c, err := loadConfig(e, args)
+	c, err := loadConfig(e, "serve", args)
 	if err != nil {
 		return err
 	}
 	log := newLogger(e, c)
+	for _, w := range append(c.Warnings, plainAdmin(c)...) {
+		log.Warn(w)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	memory := keepMemory(e.getenv)
+	defer memory.close()
 	n, err := startNode(c, log)
 	if err != nil {
-		return err
+		return startError(c, err)
 	}
 	printListening(e, c, n)
 	select {
 	case <-ctx.Done():
 		stop() // a second signal ends the process at once
 		log.Info("stopping: clients are told to come back later")
-		return n.stop(c.DrainTimeout + stopTimeout)
+		began := time.Now()
+		err := n.stop(c.DrainTimeout + stopTimeout)
+		log.Info("stopped", "took", time.Since(began).String())
+		return err
 	case err := <-n.engine.Stopped():
 		return errors.Join(fmt.Errorf("the reactor ended unexpectedly: %w", err), n.stop(stopTimeout))
 	}
 }
 
 func cmdCheckConfig(e env, args []string) error {
-	c, err := loadConfig(e, args)
+	c, err := loadConfig(e, "check-config", args)
 	if err != nil {
 		return err
+	}
+	for _, w := range append(c.Warnings, plainAdmin(c)...) {
+		fmt.Fprintln(e.stderr, "warning:", w)
 	}
 	for _, v := range c.Values() {
 		fmt.Fprintf(e.stdout, "%-24s %-24s # %s\n", v.Name, v.Text, v.Source)
 	}
 	for _, a := range c.Apps {
-		fmt.Fprintf(e.stdout, "app %d %q policy=%s administrators=%s webhook=%q\n", a.SDKAppID, a.Name, a.Policy.Preset, strings.Join(a.Administrators, ","), a.WebhookURL)
+		fmt.Fprintf(e.stdout, "app %d %q policy=%s administrators=%s webhook=%q\n", a.SDKAppID, a.Name, a.Policy.Preset, strings.Join(a.Administrators, ","), withoutQuery(a.WebhookURL))
 	}
 	return nil
 }
 
+// withoutQuery is a URL as it may be shown: a query may hold a secret.
+func withoutQuery(raw string) string {
+	shown, _, _ := strings.Cut(raw, "?")
+	if shown != raw {
+		shown += "?..."
+	}
+	return shown
+}
+
 // loadConfig maps config's errors to exit codes.
-func loadConfig(e env, args []string) (*config.Config, error) {
-	c, err := config.Load(config.Inputs{Args: args, LookupEnv: e.getenv, ReadFile: os.ReadFile})
+func loadConfig(e env, command string, args []string) (*config.Config, error) {
+	in := config.Inputs{Args: args, LookupEnv: e.getenv, ReadFile: os.ReadFile}
+	if e.environ != nil {
+		in.Environ = e.environ()
+	}
+	c, err := config.Load(in)
 	switch {
 	case errors.Is(err, config.ErrHelp):
-		fmt.Fprint(e.stdout, config.Usage())
+		fmt.Fprint(e.stdout, config.Usage(command))
 		return nil, errHelp
 	case config.IsUsage(err):
-		return nil, &usageError{err.Error()}
+		return nil, usagef("%v", err)
 	}
 	return c, err
+}
+
+// plainAdmin warns of an admin listener whose token travels in the clear.
+func plainAdmin(c *config.Config) []string {
+	if c.ListenAdmin == config.Off || loopback(c.ListenAdmin) {
+		return nil
+	}
+	return []string{fmt.Sprintf("listen-admin %s is plain HTTP and not on a loopback address: whoever can listen in on the network reads the admin token; "+
+		"set it to 127.0.0.1:7781 and use listen-admin-tls from elsewhere", c.ListenAdmin)}
+}
+
+// partNames are what the errors of the node's parts say that the command line has said, or says otherwise.
+var partNames = strings.NewReplacer(": engine: ", ": ", ": api: ", ": ", "MaxLinks is", "max-links is")
+
+// startError says why the server cannot start in the words of the settings: which one's address
+// is taken, for instance. The parts of the node know addresses only.
+func startError(c *config.Config, err error) error {
+	var op *net.OpError
+	var call *os.SyscallError
+	if !errors.As(err, &op) || op.Op != "listen" || !errors.As(err, &call) || op.Addr == nil {
+		return errors.New(partNames.Replace(err.Error()))
+	}
+	setting := "a listener"
+	for _, v := range c.Values() {
+		if strings.HasPrefix(v.Name, "listen-") && v.Text == op.Addr.String() {
+			setting = v.Name
+		}
+	}
+	return fmt.Errorf("cannot start: %s %s: %w", setting, op.Addr, call.Err)
 }
 
 // newLogger logs to stderr: text on a terminal, else JSON.
@@ -86,7 +140,7 @@ func isTerminal(w any) bool {
 }
 
 // printListening prints what was bound, in one line that programs can read:
-// "listening native=ADDR api=ADDR admin=ADDR"; in dev mode, three things to try follow.
+// "listening native=ADDR api=ADDR admin=ADDR"; in dev mode, things to try follow.
 func printListening(e env, c *config.Config, n *node) {
 	line := "listening"
 	for _, name := range listenerNames {
@@ -98,7 +152,7 @@ func printListening(e env, c *config.Config, n *node) {
 	if !c.Dev {
 		return
 	}
-	login, api := "bin/rollcall login --user alice", "bin/rollcall query alice"
+	login, api := "bin/rollcall login --user alice --device phone-1", "bin/rollcall query alice"
 	bench := "bin/rollcall-bench connect --conns 1000 --hold 60s"
 	if a := n.addr("native"); a != "127.0.0.1:7700" {
 		login += " --addr " + a
@@ -110,11 +164,12 @@ func printListening(e env, c *config.Config, n *node) {
 	}
 	fmt.Fprintf(e.stdout, `
 Dev mode: app %d with a public key, administrator %q, admin token %q, everything on this machine only.
-Metrics http://%s/metrics, API description http://%[4]s/openapi.yaml. Ctrl-C stops. Three things to try in another terminal:
+Metrics http://%s/metrics, API description http://%[4]s/openapi.yaml. Ctrl-C stops. Things to try in other terminals:
 
   %s
+  %s    # the first is forced offline
   %s
   %s
 
-`, config.DevAppID, devAdmin, config.DevToken, n.addr("admin"), login, api, bench)
+`, config.DevAppID, devAdmin, config.DevToken, n.addr("admin"), login, strings.Replace(login, "phone-1", "phone-2", 1), api, bench)
 }

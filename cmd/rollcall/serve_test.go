@@ -4,13 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rollcall-im/rollcall/codec"
+	"github.com/rollcall-im/rollcall/internal/config"
+	"github.com/rollcall-im/rollcall/internal/metrics"
+	"github.com/rollcall-im/rollcall/internal/webhook"
 )
 
 // TestSecondServerRefused: two processes on one SO_REUSEPORT port would share the clients.
@@ -21,8 +26,20 @@ func TestSecondServerRefused(t *testing.T) {
 		if err == nil || !exitedWith(err, exitError) {
 			t.Errorf("second server on the %s port: got %v, want exit code %d", name, err, exitError)
 		}
+		if want := "cannot start: listen-" + name + " " + s.addr[name] + ": address already in use\n"; !strings.Contains(fmt.Sprint(err), want) {
+			t.Errorf("second server on the %s port: got %v, want %q", name, err, want)
+		}
 	}
 	login(t, s.addr["native"], "alice", codec.Web).heartbeat(t)
+}
+
+// TestTooManyLinks: the error names the setting and what it may be, once.
+func TestTooManyLinks(t *testing.T) {
+	_, err := startLimited(2048, append(devArgs(t.TempDir()), "--max-links", "100000")...)
+	want := regexp.MustCompile(`\nrollcall serve: cannot start the engine: max-links is 100000, want 1 to [0-9]+ \(`)
+	if !exitedWith(err, exitError) || !want.MatchString(fmt.Sprint(err)) {
+		t.Errorf("got %v, want exit code %d and %s", err, exitError, want)
+	}
 }
 
 func exitedWith(err error, code int) bool {
@@ -36,6 +53,9 @@ func TestDrain(t *testing.T) {
 	l := login(t, s.addr["native"], "alice", codec.Android)
 	if err := s.terminate(); err != nil {
 		t.Fatalf("on SIGTERM the server ended with %v", err)
+	}
+	if log := s.log.String(); !strings.Contains(log, `"msg":"stopped"`) {
+		t.Errorf("the last line of the log is not that it stopped:\n%s", log)
 	}
 	f, err := l.next()
 	if err != nil || f.Type != codec.TypeForcedOffline {
@@ -129,4 +149,49 @@ func get(t *testing.T, url string) string {
 		t.Fatal(fmt.Errorf("%s: %s, %w", url, resp.Status, err))
 	}
 	return string(b)
+}
+
+// TestNodesWhileStarting: the console may ask for nodes from the moment on at
+// which the admin listener is there, before the engine accepts links.
+func TestNodesWhileStarting(t *testing.T) {
+	c, err := config.Load(config.Inputs{Args: devArgs(t.TempDir())[1:]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{log: slog.New(slog.DiscardHandler), metrics: metrics.NewSet(), started: time.Now()}
+	defer n.stop(deadline)
+	budget := splitFiles(20000, c)
+	for _, start := range []func(*config.Config, fileBudget) error{n.startDirectory, n.createApps, n.newEngine, n.startAPI} {
+		if err := start(c, budget); err != nil {
+			t.Fatal(err)
+		}
+	}
+	req, err := http.NewRequest("GET", "http://"+n.api.Addr("admin")+"/console/v1/nodes", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+config.DevToken)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	if resp.StatusCode != http.StatusOK || !strings.Contains(string(body), `"native":0`) {
+		t.Errorf("got %s %s, want 200 and no links", resp.Status, body)
+	}
+	if err := n.ready(); err == nil {
+		t.Error("ready before the engine accepts links")
+	}
+}
+
+// TestReserveCoversEverybody: what links leave is enough for all others at their bounds.
+func TestReserveCoversEverybody(t *testing.T) {
+	for _, files := range []int{256, 1024, 20000, 4000000} {
+		c := &config.Config{APIConcurrency: 1024, ListenAPI: "a", ListenAdmin: "b", ListenAPITLS: config.Off, ListenAdminTLS: config.Off}
+		b := splitFiles(files, c)
+		if need := 2*b.perListener + webhook.FilesPerAttempt*b.attempts + filesMisc; b.reserve < need || b.reserve > files*3/4 {
+			t.Errorf("%d files: reserve %d, want at least %d and at most three quarters", files, b.reserve, need)
+		}
+	}
 }

@@ -18,7 +18,7 @@ const notExistInfo = "Err_TLS_PT_Open_Login_Account_Not_Exist"
 // oneUser is the body of kick and account_import.
 type oneUser struct {
 	userID, identifier text
-	nick, faceURL      text // taken and not used
+	nick, faceURL      text
 }
 
 // text is a member that should be a string.
@@ -66,23 +66,32 @@ func (u *oneUser) id() (id string, code int, info string) {
 	return strings.Clone(t.value), 0, ""
 }
 
-// profile says what is wrong with Nick and FaceUrl.
-func (u *oneUser) profile() (code int, info string) {
+// profile returns Nick and FaceUrl in memory of their own; nil is absent.
+func (u *oneUser) profile() (p directory.Profile, code int, info string) {
 	for _, t := range []struct {
 		name string
 		text
-	}{{"Nick", u.nick}, {"FaceUrl", u.faceURL}} {
-		if t.kind != 0 && t.kind != '"' {
-			return codeBadParameter, fmt.Sprintf("%s is %s, not a string", t.name, kindNames[t.kind])
+		max int
+		to  **string
+	}{{"Nick", u.nick, presence.MaxNick, &p.Nick}, {"FaceUrl", u.faceURL, presence.MaxFaceURL, &p.FaceURL}} {
+		switch {
+		case t.kind == 0:
+			continue
+		case t.kind != '"':
+			return p, codeBadParameter, fmt.Sprintf("%s is %s, not a string", t.name, kindNames[t.kind])
+		case len(t.value) > t.max:
+			return p, codeBadParameter, fmt.Sprintf("%s has %d bytes, more than %d", t.name, len(t.value), t.max)
 		}
+		own := strings.Clone(t.value)
+		*t.to = &own
 	}
-	return 0, ""
+	return p, 0, ""
 }
 
 // kick ends all instances of a user and every UserSig issued before this second.
 func (c *restCall) kick(b []byte) ([]byte, int) {
 	var u oneUser
-	if code, info := c.scanBody(u.member); code != 0 {
+	if code, info := c.scanCopy(u.member); code != 0 {
 		return fail(b, code, info)
 	}
 	id, code, info := u.id()
@@ -105,21 +114,23 @@ func (c *restCall) kick(b []byte) ([]byte, int) {
 	return restOK(b)
 }
 
-// accountImport creates an account; one that exists is left as it is.
+// accountImport creates an account and keeps its profile; of one that exists it
+// changes the profile's members that are there.
 func (c *restCall) accountImport(b []byte) ([]byte, int) {
 	var u oneUser
-	code, info := c.scanBody(u.member)
+	code, info := c.scanCopy(u.member)
 	if code != 0 {
 		return fail(b, code, info)
 	}
 	id, code, info := u.id()
-	if code == 0 {
-		code, info = u.profile()
-	}
 	if code != 0 {
 		return fail(b, code, info)
 	}
-	op := c.accounts(directory.AccountsImport, []string{id})
+	profile, code, info := u.profile()
+	if code != 0 {
+		return fail(b, code, info)
+	}
+	op := c.accounts(directory.AccountsImport, []string{id}, profile)
 	switch {
 	case op == nil:
 		return c.timedOut(b)
@@ -132,10 +143,10 @@ func (c *restCall) accountImport(b []byte) ([]byte, int) {
 }
 
 // accounts lets the directory handle valid UserIDs; nil if it did not in time.
-func (c *restCall) accounts(action directory.AccountsAction, ids []string) *directory.AccountsOp {
+func (c *restCall) accounts(action directory.AccountsAction, ids []string, profiles ...directory.Profile) *directory.AccountsOp {
 	done := make(chan struct{}, 1)
 	op := &directory.AccountsOp{
-		App: c.app.SDKAppID, Action: action, UserIDs: ids, NowMS: c.now.UnixMilli(),
+		App: c.app.SDKAppID, Action: action, UserIDs: ids, Profiles: profiles, NowMS: c.now.UnixMilli(),
 		Done: func(*directory.AccountsOp) { done <- struct{}{} },
 	}
 	c.s.dir.Accounts(op)
@@ -254,7 +265,7 @@ func (c *restCall) batch(b []byte, l *userList, action directory.AccountsAction,
 
 // list reads a body with one list of users.
 func (c *restCall) list(lists ...*userList) (*userList, int, string) {
-	code, info := c.scanBody(func(sc *jsonScanner, name string) error {
+	code, info := c.scanCopy(func(sc *jsonScanner, name string) error {
 		for _, l := range lists {
 			if l.name == name {
 				return l.scan(sc)

@@ -78,6 +78,9 @@ func TestCutoffUnknown(t *testing.T) {
 		r.post(kickCommand, `{}`).want(t, 70169)
 		r.post(queryCommand, `{}`).want(t, 91000)
 	}
+	if t.Failed() {
+		t.FailNow()
+	}
 	slow.held = make(chan *directory.UserOp, 1)
 	answers := make(chan restAnswer, 1)
 	go func() { answers <- r.post(kickCommand, `{}`) }()
@@ -114,6 +117,38 @@ func TestSigExpiresInCache(t *testing.T) {
 	use().want(t, 70402)
 	r.clock.Advance(time.Second)
 	use().want(t, 70001)
+}
+
+// TestImportKeepsProfile: what is absent stays, what is out of bounds changes nothing.
+func TestImportKeepsProfile(t *testing.T) {
+	r := newRESTRig(t, nil)
+	mustHave := func(nick, face string) {
+		t.Helper()
+		op := &directory.UserOp{Key: presence.Key{App: testApp, UserID: "a"}, Done: func(*directory.UserOp) {}}
+		r.dir.User(op)
+		if op.User.Nick != nick || op.User.FaceURL != face {
+			t.Errorf("nick %.20q, face %.20q; want %.20q, %.20q", op.User.Nick, op.User.FaceURL, nick, face)
+		}
+	}
+	r.post(importCommand, `{"UserID":"a","Nick":"A \u4e03","FaceUrl":"http://x"}`).want(t, 0)
+	mustHave("A 七", "http://x")
+	r.post(importCommand, `{"UserID":"a"}`).want(t, 0)
+	r.post(multiCommand, `{"Accounts":["a"]}`).want(t, 0)
+	mustHave("A 七", "http://x")
+	r.post(importCommand, `{"UserID":"a","Nick":""}`).want(t, 0)
+	mustHave("", "http://x")
+	for _, member := range []string{"Nick", "FaceUrl"} {
+		for n, code := range map[int]int{499: 0, 500: 0, 501: 70402} {
+			a := r.post(importCommand, fmt.Sprintf(`{"UserID":"b","%s":"%s"}`, member, strings.Repeat("x", n))).want(t, code)
+			if code != 0 && !strings.Contains(a.ErrorInfo, member+" has 501 bytes") {
+				t.Errorf("%s: %q", member, a.ErrorInfo)
+			}
+		}
+	}
+	long := strings.Repeat("x", 500)
+	r.post(importCommand, `{"UserID":"a","Nick":"`+long+`","FaceUrl":"`+long+`"}`).want(t, 0)
+	r.post(importCommand, `{"UserID":"a","Nick":"new","FaceUrl":1}`).want(t, 70402)
+	mustHave(long, long)
 }
 
 func TestImport(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http/pprof"
 	"net/netip"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -25,10 +26,24 @@ const (
 
 // newAdminFast returns a fasthttp server for an admin listener.
 func (s *Server) newAdminFast() *fasthttp.Server {
-	f := s.newFast(s.serveAdmin)
+	f := s.newFast(s.guardedAdmin)
 	f.ErrorHandler = s.badAdminHTTP
 	f.MaxRequestBodySize = min(f.MaxRequestBodySize, maxConsoleBody)
 	return f
+}
+
+// guardedAdmin answers a request on the admin listener. A panic, which is a bug
+// of ours, costs its caller an internal error and not the node all its links.
+func (s *Server) guardedAdmin(ctx *fasthttp.RequestCtx) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.adminPanics.Inc()
+			s.log.Error("panic in a call of the admin listener", "panic", p, "stack", string(debug.Stack()))
+			ctx.Response.Reset()
+			writeFault(ctx, newFault(fasthttp.StatusInternalServerError, "Internal", "internal error"))
+		}
+	}()
+	s.serveAdmin(ctx)
 }
 
 // serveAdmin answers a request on the admin listener. Health is open to

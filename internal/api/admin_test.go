@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -267,4 +270,64 @@ func TestAdminOverSocket(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAdminPanic: a bug of ours costs its caller an error, not the node its links.
+func TestAdminPanic(t *testing.T) {
+	var (
+		log    lockedBuffer
+		broken atomic.Bool
+	)
+	broken.Store(true)
+	s, m := startTCP(t, func(o *Options) {
+		o.ListenAdmin, o.AdminToken = "127.0.0.1:0", rigToken
+		o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		o.Nodes = func() []NodeInfo {
+			if broken.Load() {
+				panic("a bug")
+			}
+			return nil
+		}
+	})
+	get := func() (status int, body string) {
+		req, err := http.NewRequest("GET", "http://"+s.Addr("admin")+"/console/v1/nodes", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+rigToken)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode, readAll(t, res)
+	}
+	defer http.DefaultClient.CloseIdleConnections()
+	if status, body := get(); status != 500 || body != `{"Error":{"Code":"Internal","Text":"internal error"}}`+"\n" {
+		t.Errorf("status %d: %s", status, body)
+	}
+	if n := m.Counter("rollcall_admin_panics_total").Get(); n != 1 || !strings.Contains(log.String(), "a bug") {
+		t.Errorf("%d panics counted, logged %q", n, log.String())
+	}
+	broken.Store(false)
+	if status, body := get(); status != 200 {
+		t.Errorf("afterwards: status %d: %s", status, body)
+	}
+}
+
+// lockedBuffer is a log that is read while it is written.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"sort"
 	"strings"
-	"unicode"
 
 	"github.com/valyala/fasthttp"
 
@@ -18,9 +17,6 @@ import (
 
 // Bounds of what an app may hold.
 const (
-	minKeySecret  = 16 // bytes
-	maxKeySecret  = 256
-	maxAppName    = 64 // bytes
 	maxIPhoneName = 16
 	maxAllowedIPs = 100
 )
@@ -137,9 +133,6 @@ func (c *consoleCall) createApp() (reply, error) {
 	if in.SDKAppID == 0 {
 		return reply{}, invalid("SDKAppID is missing or 0, want 1 to 4294967295")
 	}
-	if err := checkName(in.Name); err != nil {
-		return reply{}, err
-	}
 	secret, err := keySecret(in.Secret)
 	if err != nil {
 		return reply{}, err
@@ -149,7 +142,7 @@ func (c *consoleCall) createApp() (reply, error) {
 		c.s.opts.NewApp(a)
 		a.Name, a.Keys = in.Name, []directory.Key{key}
 		assign(&a.Administrators, in.Administrators)
-		return checkAdministrators(a.Administrators)
+		return nil
 	}}
 	a, err := c.run(op, c.s.opts.CallTimeout)
 	if err != nil {
@@ -188,22 +181,12 @@ func (c *consoleCall) patchApp() (reply, error) {
 		assign(&a.ExpiryEvent, in.ExpiryEvent)
 		assign(&a.CloseOnSigEnd, in.CloseOnSigEnd)
 		assign(&a.AllowedIPs, allowed)
-		if err := checkName(a.Name); err != nil {
-			return err
-		}
 		return checkIPhoneName(a.QueryIPhoneName)
 	})
 	if err != nil {
 		return reply{}, err
 	}
 	return ok(viewApp(a)), nil
-}
-
-func checkName(name string) error {
-	if len(name) > maxAppName || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return invalid("Name %q: want at most %d bytes of printable text", name, maxAppName)
-	}
-	return nil
 }
 
 // checkIPhoneName keeps to letters, because the word stands in query answers unescaped.
@@ -308,8 +291,8 @@ func keySecret(given *string) (string, error) {
 		}
 		return hex.EncodeToString(random[:]), nil
 	}
-	if n := len(*given); n < minKeySecret || n > maxKeySecret || !printable(*given) {
-		return "", invalid("Secret: has %d bytes, want %d to %d printable ASCII characters without spaces", n, minKeySecret, maxKeySecret)
+	if err := directory.ValidateSecret(*given, directory.MinSecret, directory.MaxSecret); err != nil {
+		return "", invalid("Secret: %s", err)
 	}
 	return *given, nil
 }
@@ -331,9 +314,6 @@ func (c *consoleCall) putAdministrators() (reply, error) {
 	if err := c.decode(&in); err != nil {
 		return reply{}, err
 	}
-	if err := checkAdministrators(in.Administrators); err != nil {
-		return reply{}, err
-	}
 	a, err := c.update(func(a *directory.App) error {
 		a.Administrators = slices.Clone(in.Administrators)
 		return nil
@@ -342,29 +322,4 @@ func (c *consoleCall) putAdministrators() (reply, error) {
 		return reply{}, err
 	}
 	return ok(administratorsView{a.Administrators}), nil
-}
-
-func checkAdministrators(ids []string) error {
-	if len(ids) == 0 || len(ids) > directory.MaxAdministrators {
-		return invalid("Administrators: got %d, want 1 to %d", len(ids), directory.MaxAdministrators)
-	}
-	for i, id := range ids {
-		if !presence.ValidUserID(id) {
-			return invalid("Administrators: %q is no UserID", id)
-		}
-		if contains(ids[:i], id) {
-			return invalid("Administrators: %q stands there twice", id)
-		}
-	}
-	return nil
-}
-
-// printable reports whether all of s is ASCII that can be seen.
-func printable(s string) bool {
-	for i := range len(s) {
-		if s[i] < '!' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
 }

@@ -150,8 +150,10 @@ func (c *consoleCall) putWebhook() (reply, error) {
 			return reply{}, err
 		}
 	}
-	if in.Token != nil && (len(*in.Token) > maxWebhookToken || !printable(*in.Token)) {
-		return reply{}, invalid("Token: has %d bytes, want up to %d printable ASCII characters without spaces", len(*in.Token), maxWebhookToken)
+	if in.Token != nil {
+		if err := directory.ValidateSecret(*in.Token, 0, maxWebhookToken); err != nil {
+			return reply{}, invalid("Token: %s", err)
+		}
 	}
 	a, err := c.update(func(a *directory.App) error {
 		assign(&a.Webhook.URL, in.URL)

@@ -93,7 +93,7 @@ func TestKeyNumbersDoNotComeBack(t *testing.T) {
 }
 
 func TestSecretLengths(t *testing.T) {
-	for n, good := range map[int]bool{minKeySecret - 1: false, minKeySecret: true, minKeySecret + 1: true, maxKeySecret: true, maxKeySecret + 1: false} {
+	for n, good := range map[int]bool{directory.MinSecret - 1: false, directory.MinSecret: true, directory.MinSecret + 1: true, directory.MaxSecret: true, directory.MaxSecret + 1: false} {
 		secret := strings.Repeat("k", n)
 		if _, err := keySecret(&secret); (err == nil) != good {
 			t.Errorf("%d bytes: %v", n, err)

@@ -32,6 +32,8 @@ type userView struct {
 	CutoffS      int64 // UserSigs issued before this Unix second are dead; 0 = none
 	LastSeenMS   int64
 	CustomStatus string
+	Nick         string
+	FaceURL      string `json:"FaceUrl"` // the REST API's spelling
 	Instances    []instanceView
 }
 
@@ -162,7 +164,7 @@ func (c *consoleCall) getUser() (reply, error) {
 	u := &op.User
 	return ok(userView{
 		UserID: c.userID, Status: u.Status().String(), Registered: u.Registered, Seq: u.Seq, EventSeq: u.EventSeq, CutoffS: u.CutoffS,
-		LastSeenMS: u.LastSeenMS, CustomStatus: u.CustomStatus, Instances: viewInstances(u.Instances),
+		LastSeenMS: u.LastSeenMS, CustomStatus: u.CustomStatus, Nick: u.Nick, FaceURL: u.FaceURL, Instances: viewInstances(u.Instances),
 	}), nil
 }
 

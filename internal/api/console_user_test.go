@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/presence"
 )
 
@@ -22,6 +23,9 @@ func TestUserView(t *testing.T) {
 	v := r.want(200, "GET", appPath("/users/alice"), "")
 	if v["Status"] != "Online" || v["Registered"] != true || v["Seq"] != 3.0 || v["EventSeq"] != 3.0 || v["CutoffS"] != 0.0 {
 		t.Errorf("user %v", v)
+	}
+	if v["Nick"] != "" || v["FaceUrl"] != "" {
+		t.Errorf("a profile that nobody imported: %v", v)
 	}
 	insts := v["Instances"].([]any)
 	if len(insts) != 2 {
@@ -42,6 +46,18 @@ func TestUserView(t *testing.T) {
 	if link["Node"] != 3.0 || link["LinkID"] != fmt.Sprintf("%016x", uint64(web.Link.ID)) || link["Protocol"] != "native" || link["Listener"] != "native" ||
 		link["Addr"] != "192.0.2.7:4711" || link["ConnectedMS"] != 1_700_000_001_000.0 {
 		t.Errorf("link %v", link)
+	}
+}
+
+func TestUserProfile(t *testing.T) {
+	r := newRig(t)
+	nick, face := "A 七", "https://h/a"
+	r.dir.Accounts(&directory.AccountsOp{
+		App: rigApp, Action: directory.AccountsImport, UserIDs: []string{"alice"},
+		Profiles: []directory.Profile{{Nick: &nick, FaceURL: &face}}, Done: func(*directory.AccountsOp) {},
+	})
+	if v := r.want(200, "GET", appPath("/users/alice"), ""); v["Nick"] != nick || v["FaceUrl"] != face {
+		t.Errorf("user %v", v)
 	}
 }
 

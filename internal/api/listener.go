@@ -170,19 +170,12 @@ type conn struct {
 	l  *listener
 	ip netip.Addr
 
+	read, write deadline
+
 	// Atomic.
 	heard   atomic.Bool // a byte arrived
 	lingers atomic.Bool // Close drains unread input first
 	gone    atomic.Bool // Close was called
-}
-
-// Read implements net.Conn.
-func (c *conn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if n > 0 && !c.heard.Load() {
-		c.heard.Store(true)
-	}
-	return n, err
 }
 
 // Close implements net.Conn. A socket closed with unread input sends RST, which
@@ -194,7 +187,7 @@ func (c *conn) Close() error {
 	}
 	defer c.l.forget(c)
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.lingers.Load() && half.CloseWrite() == nil {
-		if c.SetReadDeadline(time.Now().Add(maxLinger)) == nil {
+		if c.Conn.SetReadDeadline(time.Now().Add(maxLinger)) == nil {
 			_, _ = io.CopyN(io.Discard, c.Conn, maxLingerBytes)
 		}
 	}

@@ -2,7 +2,6 @@ package api
 
 import (
 	"fmt"
-	"strconv"
 	"sync"
 
 	"github.com/rollcall-im/rollcall/internal/directory"
@@ -14,7 +13,7 @@ const maxQuery = 500
 
 // queryRequest is the body of query_online_status.
 type queryRequest struct {
-	ids       []string // at most maxQuery
+	ids       []string // at most maxQuery; they may alias the body
 	count     int      // how many there were
 	toAccount byte     // kind of To_Account, 0 = missing
 	wrong     byte     // kind of the first element that is no string, 0 = none
@@ -22,6 +21,7 @@ type queryRequest struct {
 	detail    bool
 	instID    bool
 	custom    bool
+	plain     bool // all ids are UserIDs and need no escapes
 }
 
 func (q *queryRequest) member(sc *jsonScanner, name string) (err error) {
@@ -83,50 +83,60 @@ var kindNames = map[byte]string{
 	'{': "an object", '[': "an array", '"': "a string", '0': "a number", 't': "true", 'f': "false", 'n': "null",
 }
 
+// scanQuery reads the body. The ids alias it.
+func (c *restCall) scanQuery(q *queryRequest) (int, string) {
+	body := c.ctx.PostBody()
+	if q.scanPlain(body) {
+		return 0, ""
+	}
+	*q = queryRequest{ids: q.ids[:0]}
+	if code, text := c.scanBody(aliased(body), q.member); code != 0 {
+		return code, text
+	}
+	return q.check()
+}
+
 // queryCall is a reusable query. One that timed out stays with the directory and
 // is not used again.
 type queryCall struct {
 	req  queryRequest
 	op   directory.QueryOp
-	done chan struct{}
+	done latch
+	// valid has the ids that are UserIDs, if not all are; op.UserIDs is it or req.ids.
+	valid []string
 }
 
 var queryCalls = sync.Pool{New: func() any {
-	q := &queryCall{done: make(chan struct{}, 1)}
-	q.op.Done = func(*directory.QueryOp) { q.done <- struct{}{} }
+	q := &queryCall{done: newLatch()}
+	q.op.Done = func(*directory.QueryOp) { q.done.open() }
 	return q
 }}
 
-// release makes q ready for the next query and drops what it refers to.
+// release makes q ready for the next query and drops what it refers to of the
+// request. Of results it keeps what the directory made.
 func (q *queryCall) release() {
 	clear(q.req.ids)
-	clear(q.op.UserIDs)
+	clear(q.valid)
+	q.op.UserIDs = nil
+	q.valid = q.valid[:0]
 	q.req = queryRequest{ids: q.req.ids[:0]}
-	q.op.UserIDs = q.op.UserIDs[:0]
 	queryCalls.Put(q)
 }
 
 // query answers query_online_status and its old name querystate.
 func (c *restCall) query(b []byte) ([]byte, int) {
 	q := queryCalls.Get().(*queryCall)
-	code, text := c.scanBody(q.req.member)
-	if code == 0 {
-		code, text = q.req.check()
-	}
-	if code != 0 {
+	if code, text := c.scanQuery(&q.req); code != 0 {
 		q.release()
 		return fail(b, code, text)
 	}
 	q.op.App, q.op.Code = c.app.SDKAppID, presence.CodeOK
 	q.op.Detail = q.req.detail || q.req.custom
-	for _, id := range q.req.ids {
-		if presence.ValidUserID(id) {
-			q.op.UserIDs = append(q.op.UserIDs, id)
-		}
-	}
-	if len(q.op.UserIDs) > 0 {
+	if q.choose(); len(q.op.UserIDs) > 0 {
+		q.done.reset()
 		c.s.dir.Query(&q.op)
-		if !c.s.await(q.done) {
+		if !c.s.awaitLatch(&q.done) {
+			c.leaveBody()
 			return c.timedOut(b)
 		}
 	}
@@ -135,140 +145,25 @@ func (c *restCall) query(b []byte) ([]byte, int) {
 		q.release()
 		return c.failOp(b, code, "the users")
 	}
-	b, code = c.appendQuery(b, q)
+	b, code := c.appendQuery(b, q)
 	q.release()
 	return b, code
 }
 
-// appendQuery appends the results and the errors, each in the order of the request.
-func (c *restCall) appendQuery(b []byte, q *queryCall) ([]byte, int) {
-	b, code := appendQueryEnvelope(b, q)
-	b = append(b, `,"QueryResult":[`...)
-	failed, comma := 0, false
-	q.each(func(id string, u *directory.UserState) {
-		if u == nil || u.Code != presence.CodeOK {
-			failed++
-			return
-		}
-		if comma {
-			b = append(b, ',')
-		}
-		comma = true
-		b = q.req.appendResult(b, id, u, c.app.QueryIPhoneName)
-	})
-	b = append(b, `],"ErrorList":[`...)
-	if failed > 0 {
-		b = q.appendErrors(b)
+// choose hands on the ids that are UserIDs.
+func (q *queryCall) choose() {
+	if q.req.plain {
+		q.op.UserIDs = q.req.ids
+		return
 	}
-	return append(b, "]}"...), code
-}
-
-// each visits the accounts in the order of the request; u is nil for what is no UserID.
-func (q *queryCall) each(visit func(id string, u *directory.UserState)) {
-	next := 0
 	for _, id := range q.req.ids {
-		// Valid ids were handed on in this order.
-		if next == len(q.op.UserIDs) || q.op.UserIDs[next] != id {
-			visit(id, nil)
-			continue
-		}
-		visit(id, &q.op.Users[next])
-		next++
-	}
-}
-
-// appendQueryEnvelope appends the open envelope: success if at least one account
-// was found, 70107 if none exists, and a code to retry on if some may.
-func appendQueryEnvelope(b []byte, q *queryCall) ([]byte, int) {
-	code := presence.CodeAccountNotExist
-	for i := range q.op.UserIDs {
-		switch u := &q.op.Users[i]; u.Code {
-		case presence.CodeOK:
-			return appendOK(b), presence.CodeOK
-		case presence.CodeAccountNotExist:
-		default:
-			code = u.Code
+		if presence.ValidUserID(id) {
+			q.valid = append(q.valid, id)
 		}
 	}
-	text := fmt.Sprintf("none of the %d accounts exists, the first is %q", len(q.req.ids), brief([]byte(q.req.ids[0])))
-	if code != presence.CodeAccountNotExist {
-		text = fmt.Sprintf("none of the %d accounts can be found now, the first is %q; retry", len(q.req.ids), brief([]byte(q.req.ids[0])))
-	}
-	return appendFail(b, code, text), code
+	q.op.UserIDs = q.valid
 }
 
-// Prepared pieces of results.
-var (
-	statusPiece   [presence.Online + 1]string                            // `,"Status":...,"State":...`
-	instancePiece [presence.NumPlatforms + 1][presence.Online + 1]string // `{"Platform":...,"Status":...`
-)
-
-func init() {
-	for st := presence.Offline; st <= presence.Online; st++ {
-		statusPiece[st] = fmt.Sprintf(`,"Status":%q,"State":%q`, st, st)
-		for p := 1; p <= presence.NumPlatforms; p++ {
-			instancePiece[p][st] = fmt.Sprintf(`{"Platform":%q,"Status":%q`, presence.Platform(p).QueryName(), st)
-		}
-	}
-}
-
-func (q *queryRequest) appendResult(b []byte, id string, u *directory.UserState, iPhone string) []byte {
-	b = append(b, `{"To_Account":`...)
-	b = appendString(b, id)
-	b = append(b, statusPiece[u.Status]...)
-	if q.detail && u.Status != presence.Offline {
-		b = append(b, `,"Detail":[`...)
-		for i := range u.Instances {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = q.appendInstance(b, &u.Instances[i], iPhone)
-		}
-		b = append(b, ']')
-	}
-	if q.custom {
-		b = append(b, `,"CustomStatus":`...)
-		b = appendString(b, u.CustomStatus)
-	}
-	return append(b, '}')
-}
-
-func (q *queryRequest) appendInstance(b []byte, in *directory.InstanceState, iPhone string) []byte {
-	if in.Platform == presence.IPhone && iPhone != "" {
-		b = append(b, `{"Platform":`...)
-		b = appendString(b, iPhone)
-		b = append(b, `,"Status":"`...)
-		b = append(b, in.Status.String()...)
-		b = append(b, '"')
-	} else {
-		b = append(b, instancePiece[in.Platform][in.Status]...)
-	}
-	if q.instID {
-		b = append(b, `,"Instid":`...)
-		b = strconv.AppendUint(b, uint64(in.InstID), 10)
-	}
-	return append(b, '}')
-}
-
-func (q *queryCall) appendErrors(b []byte) []byte {
-	comma := false
-	q.each(func(id string, u *directory.UserState) {
-		code := presence.CodeAccountNotExist
-		if u != nil {
-			if u.Code == presence.CodeOK {
-				return
-			}
-			code = u.Code
-		}
-		if comma {
-			b = append(b, ',')
-		}
-		comma = true
-		b = append(b, `{"To_Account":`...)
-		b = appendString(b, id)
-		b = append(b, `,"ErrorCode":`...)
-		b = strconv.AppendInt(b, int64(code), 10)
-		b = append(b, '}')
-	})
-	return b
-}
+// leaveBody takes the memory of the body away from the connection, which would
+// read the next request into it: an op that the directory still has refers to it.
+func (c *restCall) leaveBody() { c.ctx.Request.SwapBody(nil) }

@@ -97,6 +97,32 @@ func TestQueryPlatforms(t *testing.T) {
 	}
 }
 
+// The largest legal query, every byte of it escaped, is within the default bound of a body.
+func TestLargestQueryFits(t *testing.T) {
+	r := newRESTRig(t, nil)
+	escaped := func(s string) string {
+		var b strings.Builder
+		for i := range len(s) {
+			fmt.Fprintf(&b, `\u%04x`, s[i])
+		}
+		return `"` + b.String() + `"`
+	}
+	ids := make([]string, maxQuery)
+	for i := range ids {
+		ids[i] = escaped(fmt.Sprintf("%0*d", presence.MaxUserID, i))
+	}
+	body := fmt.Sprintf("{%s: [%s], %s: 1, %s: 1, %s: 1}", escaped("To_Account"), strings.Join(ids, ", "),
+		escaped("IsNeedDetail"), escaped("IsReturnInstid"), escaped("IsReturnCustomStatus"))
+	r.login(fmt.Sprintf("%0*d", presence.MaxUserID, maxQuery-1), presence.Web, "d")
+	a := r.post(queryCommand, body).want(t, 0)
+	if len(a.QueryResult) != 1 || len(a.ErrorList) != maxQuery-1 {
+		t.Errorf("a query of %d bytes: %d results, %d errors", len(body), len(a.QueryResult), len(a.ErrorList))
+	}
+	if limit := r.server.opts.MaxBody; len(body) < limit/2 {
+		t.Errorf("the largest query has %d bytes: a bound of %d is more than is needed", len(body), limit)
+	}
+}
+
 func TestQueryIPhoneSpelling(t *testing.T) {
 	r := newRESTRig(t, func(o *Options, a *directory.App) { a.QueryIPhoneName = `I"Phone` })
 	r.login("u", presence.IPhone, "d")

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"maps"
 	"net/netip"
 	"strings"
 	"sync"
@@ -10,50 +11,61 @@ import (
 	"github.com/rollcall-im/rollcall/internal/metrics"
 )
 
-// bucket is a token bucket that holds one second's worth, at least one call. The
-// zero value is full.
+// bucket is a token bucket that holds one second's worth, at least one call. It
+// is kept as the time at which it will be full again (the "virtual scheduling"
+// form of the generic cell rate algorithm, ITU-T I.371), which is one word: so
+// callers need no lock. The zero value is full.
 type bucket struct {
-	tokens float64
-	lastNS int64 // 0 = never used
+	fullNS atomic.Int64
 }
 
 // take takes a token if there is one. A clock that steps back earns nothing.
 func (b *bucket) take(nowNS int64, perSecond float64) bool {
-	burst := max(1, perSecond)
-	switch {
-	case b.lastNS == 0:
-		b.tokens = burst
-	case nowNS > b.lastNS:
-		b.tokens = min(burst, b.tokens+float64(nowNS-b.lastNS)/1e9*perSecond)
+	each := min(1e9/perSecond, 1e17) // time to earn a token, at most three years
+	room := int64((max(1, perSecond) - 1) * each)
+	for {
+		old := b.fullNS.Load()
+		full := max(old, nowNS)
+		// Emptier than empty: the clock went back, or the limit was raised.
+		full = min(full, nowNS+room+int64(each))
+		ok := full-nowNS <= room
+		if ok {
+			full += int64(each)
+		}
+		if full == old || b.fullNS.CompareAndSwap(old, full) {
+			return ok
+		}
 	}
-	b.lastNS = nowNS
-	if b.tokens < 1 {
-		return false
-	}
-	b.tokens--
-	return true
 }
 
 // rateLimits has a bucket per app and command. It grows with the apps that exist.
 type rateLimits struct {
-	apps sync.Map // uint32 -> *appBuckets
+	apps atomic.Pointer[map[uint32]*appBuckets] // replaced, never written
 }
 
-type appBuckets struct {
-	mu      sync.Mutex
-	buckets [numBuckets]bucket // guarded by mu
-}
+type appBuckets [numBuckets]bucket
 
 // take reports whether one more call of an existing app is within perSecond.
 func (l *rateLimits) take(app uint32, index int, now time.Time, perSecond float64) bool {
-	v, ok := l.apps.Load(app)
-	if !ok {
-		v, _ = l.apps.LoadOrStore(app, new(appBuckets))
+	return l.of(app)[index].take(now.UnixNano(), perSecond)
+}
+
+// of returns the buckets of an app, full ones if it is new.
+func (l *rateLimits) of(app uint32) *appBuckets {
+	for {
+		old := l.apps.Load()
+		if old != nil {
+			if a := (*old)[app]; a != nil {
+				return a
+			}
+		}
+		grown := make(map[uint32]*appBuckets)
+		if old != nil {
+			maps.Copy(grown, *old)
+		}
+		grown[app] = new(appBuckets)
+		l.apps.CompareAndSwap(old, &grown)
 	}
-	a := v.(*appBuckets)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.buckets[index].take(now.UnixNano(), perSecond)
 }
 
 // A caller whose UserSig failed maxFailures times within failureWindow is locked

@@ -1,8 +1,10 @@
 package api
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"net"
 	"net/netip"
 	"runtime/debug"
@@ -23,10 +25,17 @@ type rest struct {
 	rates    rateLimits
 	failures *failureTable
 	sigs     *sigCache
+	recent   recentSigs
 	panics   *metrics.Counter
 	badHTTP  *metrics.Counter
-	served   map[*command]map[int]*metrics.Counter // by code; the nil command is no command, code -1 any other
-	seconds  map[*command]*metrics.Histogram
+	calls    map[*command]*callMetrics // the nil command is no command
+}
+
+// callMetrics are what is counted about one command.
+type callMetrics struct {
+	served  map[int]*metrics.Counter // by code; -1 any other
+	ok      *metrics.Counter         // served[0]
+	seconds *metrics.Histogram       // nil for no command
 }
 
 func newREST(s *Server) *rest {
@@ -34,19 +43,19 @@ func newREST(s *Server) *rest {
 	r := &rest{
 		failures: newFailureTable(s.opts.MaxFailures, m),
 		sigs:     newSigCache(s.opts.MaxSigs, m),
+		recent:   recentSigs{seed: maphash.MakeSeed()},
 		panics:   m.Counter("rollcall_rest_panics_total"),
 		badHTTP:  m.Counter("rollcall_http_bad_requests_total"),
-		served:   map[*command]map[int]*metrics.Counter{nil: callCounters(m, "none")},
-		seconds:  make(map[*command]*metrics.Histogram),
+		calls:    map[*command]*callMetrics{nil: newCallMetrics(m, "none")},
 	}
 	for _, cmd := range commands {
-		r.served[cmd] = callCounters(m, cmd.name)
-		r.seconds[cmd] = m.Histogram(fmt.Sprintf("rollcall_rest_call_seconds{command=%q}", cmd.name))
+		r.calls[cmd] = newCallMetrics(m, cmd.name)
+		r.calls[cmd].seconds = m.Histogram(fmt.Sprintf("rollcall_rest_call_seconds{command=%q}", cmd.name))
 	}
 	return r
 }
 
-func callCounters(m *metrics.Set, command string) map[int]*metrics.Counter {
+func newCallMetrics(m *metrics.Set, command string) *callMetrics {
 	name := func(code string) string {
 		return fmt.Sprintf("rollcall_rest_calls_total{command=%q,code=%q}", command, code)
 	}
@@ -54,15 +63,21 @@ func callCounters(m *metrics.Set, command string) map[int]*metrics.Counter {
 	for _, code := range restCodes {
 		counters[code] = m.Counter(name(strconv.Itoa(code)))
 	}
-	return counters
+	return &callMetrics{served: counters, ok: counters[presence.CodeOK]}
 }
 
-func (r *rest) count(cmd *command, code int) {
-	c := r.served[cmd][code]
-	if c == nil {
-		c = r.served[cmd][-1]
+// count counts an answer and how long it took.
+func (c *callMetrics) count(code int, took time.Duration) {
+	if code == presence.CodeOK {
+		c.ok.Inc()
+	} else if n := c.served[code]; n != nil {
+		n.Inc()
+	} else {
+		c.served[-1].Inc()
 	}
-	c.Inc()
+	if c.seconds != nil {
+		c.seconds.Update(took.Seconds())
+	}
 }
 
 // restCall is one request on its way through the checks. It lives as long as the
@@ -71,9 +86,11 @@ type restCall struct {
 	s          *Server
 	ctx        *fasthttp.RequestCtx
 	cmd        *command // nil until it is known
+	params     callParams
+	encoded    bool // params.sig may have escapes
 	app        *directory.App
 	ip         netip.Addr
-	identifier string
+	identifier string // known with the app
 	now        time.Time
 }
 
@@ -96,18 +113,22 @@ func (s *Server) serveAPI(ctx *fasthttp.RequestCtx) {
 	*c = restCall{s: s, ctx: ctx, now: s.clock.Now()}
 	b, code := c.guarded(ctx.Response.SwapBody(nil)[:0])
 	ctx.Response.SwapBody(b)
-	s.rest.count(c.cmd, code)
-	if h := s.rest.seconds[c.cmd]; h != nil {
-		h.Update(s.clock.Now().Sub(c.now).Seconds())
-	}
+	s.rest.calls[c.cmd].count(code, s.clock.Now().Sub(c.now))
 	*c = restCall{}
 	restCalls.Put(c)
 }
 
+// The headers of every answer, in canonical form.
+var corsHeaders = [3][2][]byte{
+	{[]byte("Access-Control-Allow-Origin"), []byte("*")},
+	{[]byte("Access-Control-Allow-Headers"), []byte("X-Requested-With")},
+	{[]byte("Access-Control-Allow-Methods"), []byte("POST")},
+}
+
 func setCORS(ctx *fasthttp.RequestCtx) {
-	ctx.Response.Header.Set("Access-Control-Allow-Origin", "*")
-	ctx.Response.Header.Set("Access-Control-Allow-Headers", "X-Requested-With")
-	ctx.Response.Header.Set("Access-Control-Allow-Methods", "POST")
+	for i := range corsHeaders {
+		ctx.Response.Header.SetCanonical(corsHeaders[i][0], corsHeaders[i][1])
+	}
 }
 
 // guarded answers the call. A panic, which is a bug of ours, costs its caller an
@@ -116,6 +137,7 @@ func (c *restCall) guarded(b []byte) (out []byte, code int) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.s.rest.panics.Inc()
+			c.leaveBody() // the directory may still have an op
 			c.s.log.Error("panic in a REST call", "panic", p, "stack", string(debug.Stack()))
 			out, code = fail(nil, codeInternal, "internal error")
 		}
@@ -136,11 +158,18 @@ func (c *restCall) answer(b []byte) ([]byte, int) {
 	return c.cmd.serve(c, b)
 }
 
+var restPrefix = []byte("/v4/")
+
 func (c *restCall) checkURL() (int, string) {
 	if !c.ctx.IsPost() {
 		return codeBadHTTP, fmt.Sprintf("method %q is not POST", brief(c.ctx.Method()))
 	}
 	path := c.ctx.Path()
+	if name, ok := bytes.CutPrefix(path, restPrefix); ok {
+		if c.cmd = commands[string(name)]; c.cmd != nil {
+			return 0, ""
+		}
+	}
 	rest, ok := strings.CutPrefix(string(path), "/v4/")
 	if !ok || strings.Count(rest, "/") != 1 || rest[0] == '/' || rest[len(rest)-1] == '/' {
 		return codeBadHTTP, fmt.Sprintf("path %q is not /v4/<service>/<command>", brief(path))
@@ -152,8 +181,8 @@ func (c *restCall) checkURL() (int, string) {
 }
 
 func (c *restCall) checkParameters() (int, string) {
-	args := c.ctx.QueryArgs()
-	id := args.Peek("sdkappid")
+	c.scanParams()
+	id := c.params.app
 	if len(id) == 0 {
 		return codeNoSDKAppID, "parameter sdkappid is missing"
 	}
@@ -162,25 +191,33 @@ func (c *restCall) checkParameters() (int, string) {
 			return codeNoSDKAppID, fmt.Sprintf("parameter sdkappid %q is not a number", brief(id))
 		}
 	}
-	identifier := args.Peek("identifier")
+	identifier := c.params.identifier
 	switch {
 	case len(identifier) == 0:
 		return codeNoIdentifier, "parameter identifier is missing"
 	case !presence.ValidUserID(identifier):
 		return codeNoIdentifier, fmt.Sprintf("parameter identifier %q is not a valid UserID", brief(identifier))
 	}
-	c.identifier = string(identifier)
 	return 0, ""
+}
+
+// scanParams finds the parameters of the call.
+func (c *restCall) scanParams() {
+	if c.encoded = scanParams(c.ctx.URI().QueryString(), &c.params); c.encoded {
+		return
+	}
+	args := c.ctx.QueryArgs()
+	c.params = callParams{app: args.Peek("sdkappid"), identifier: args.Peek("identifier"), sig: args.Peek("usersig")}
 }
 
 // checkApp finds the app. That it has no key and that the caller's address is
 // not allowed are faults of this stage too.
 func (c *restCall) checkApp() (int, string) {
-	text := c.ctx.QueryArgs().Peek("sdkappid")
+	text := c.params.app
 	if id, err := strconv.ParseUint(string(text), 10, 32); err == nil {
 		c.app = c.s.dir.App(uint32(id))
 	}
-	c.ip = callerIP(c.ctx)
+	c.ip = remoteIP(c.ctx)
 	switch {
 	case c.app == nil:
 		return codeUnknownApp, fmt.Sprintf("there is no app with sdkappid %s", brief(text))
@@ -189,14 +226,18 @@ func (c *restCall) checkApp() (int, string) {
 	case len(c.app.Keys) == 0:
 		return codeNoKey, fmt.Sprintf("the app with sdkappid %d has no key", c.app.SDKAppID)
 	}
+	c.identifier = nameOf(c.app, c.params.identifier)
 	return 0, ""
 }
 
-func callerIP(ctx *fasthttp.RequestCtx) netip.Addr {
-	if tcp, ok := ctx.RemoteAddr().(*net.TCPAddr); ok {
-		return tcp.AddrPort().Addr().Unmap()
+// nameOf returns identifier in memory of its own: the app's, if it is an administrator.
+func nameOf(app *directory.App, identifier []byte) string {
+	for _, a := range app.Administrators {
+		if a == string(identifier) {
+			return a
+		}
 	}
-	return netip.Addr{}
+	return string(identifier)
 }
 
 func allowedIP(app *directory.App, ip netip.Addr) bool {
@@ -213,7 +254,7 @@ func allowedIP(app *directory.App, ip netip.Addr) bool {
 
 // checkIdentity verifies the UserSig, then that its owner is an administrator.
 func (c *restCall) checkIdentity() (int, string) {
-	if code, text := c.authenticate(c.ctx.QueryArgs().Peek("usersig")); code != 0 {
+	if code, text := c.authenticate(); code != 0 {
 		return code, text
 	}
 	if !c.app.IsAdministrator(c.identifier) {
@@ -233,11 +274,16 @@ func (c *restCall) checkRate() (int, string) {
 	return codeOverRate, fmt.Sprintf("command %s of sdkappid %d is over its limit of %g calls a second", c.cmd.name, c.app.SDKAppID, perSecond)
 }
 
+// scanCopy is scanBody on a copy of the body, which what is scanned aliases: it
+// outlives the request.
+func (c *restCall) scanCopy(member func(sc *jsonScanner, name string) error) (int, string) {
+	return c.scanBody(string(c.ctx.PostBody()), member)
+}
+
 // scanBody reads the body, which must be a JSON object. member must consume each
 // value and says what it found by other means than its error.
-func (c *restCall) scanBody(member func(sc *jsonScanner, name string) error) (int, string) {
-	// The one copy that outlives the request: what is scanned aliases it.
-	err := scanObject(string(c.ctx.PostBody()), member)
+func (c *restCall) scanBody(body string, member func(sc *jsonScanner, name string) error) (int, string) {
+	err := scanObject(body, member)
 	switch {
 	case err == nil:
 		return 0, ""
@@ -335,6 +381,9 @@ func (s *Server) badHTTP(ctx *fasthttp.RequestCtx, err error) {
 }
 
 func isTimeout(err error) bool {
+	if err == nil {
+		return false
+	}
 	var n net.Error
 	return errors.As(err, &n) && n.Timeout()
 }

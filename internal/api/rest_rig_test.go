@@ -71,7 +71,7 @@ func newRESTRig(t testing.TB, change func(o *Options, a *directory.App)) *restRi
 		ln: newListener(r.mem, "api", r.server.opts.MaxConns, r.server.opts.MaxConnsPerIP, r.metrics),
 	}}
 	r.server.serving.Go(func() { r.server.serve(r.server.https[0]) })
-	r.client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{
+	r.client = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
 		DialContext: func(context.Context, string, string) (net.Conn, error) { return r.mem.Dial() },
 	}}
 	t.Cleanup(r.close)

@@ -2,7 +2,9 @@ package api
 
 import (
 	"fmt"
+	"hash/maphash"
 	"sync"
+	"sync/atomic"
 
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/metrics"
@@ -12,15 +14,15 @@ import (
 
 // authenticate verifies the UserSig of the identifier: lock-out, signature,
 // expiry, cut-off.
-func (c *restCall) authenticate(sig []byte) (code int, text string) {
+func (c *restCall) authenticate() (code int, text string) {
 	who := caller{ip: c.ip, app: c.app.SDKAppID, identifier: c.identifier}
 	if c.s.rest.failures.locked(who, c.now) {
 		return codeLockedOut, fmt.Sprintf("verification of identifier %q of sdkappid %d from %s failed %d times within a minute; retry after 1 minute", c.identifier, c.app.SDKAppID, c.ip, maxFailures)
 	}
-	if len(sig) == 0 {
+	if len(c.params.sig) == 0 {
 		return int(usersig.Empty), fmt.Sprintf("usersig of identifier %q is empty", c.identifier)
 	}
-	r := c.s.rest.verify(c, sig)
+	r := c.s.rest.verify(c)
 	if r.Code == usersig.OK {
 		code, text = c.checkCutoff(&r)
 	} else {
@@ -37,8 +39,9 @@ func (c *restCall) authenticate(sig []byte) (code int, text string) {
 func (c *restCall) checkCutoff(r *usersig.Result) (code int, text string) {
 	u := userCalls.Get().(*userCall)
 	u.op.Key = presence.Key{App: c.app.SDKAppID, UserID: c.identifier}
+	u.done.reset()
 	c.s.dir.User(&u.op)
-	if !c.s.await(u.done) {
+	if !c.s.awaitLatch(&u.done) {
 		return c.cmd.service.timeout, fmt.Sprintf("the cut-off of identifier %q was not known within %v, retry", c.identifier, c.s.opts.CallTimeout)
 	}
 	known, cutoff := u.op.Code, u.op.User.CutoffS
@@ -57,67 +60,79 @@ func (c *restCall) checkCutoff(r *usersig.Result) (code int, text string) {
 // directory and is not used again.
 type userCall struct {
 	op   directory.UserOp
-	done chan struct{}
+	done latch
 }
 
 var userCalls = sync.Pool{New: func() any {
-	u := &userCall{done: make(chan struct{}, 1)}
-	u.op.Done = func(*directory.UserOp) { u.done <- struct{}{} }
+	u := &userCall{done: newLatch()}
+	u.op.Done = func(*directory.UserOp) { u.done.open() }
 	return u
 }}
 
 // verify checks a UserSig, from memory if it was good before. The cut-off is not
 // part of it: it changes without the UserSig or the app.
-func (r *rest) verify(c *restCall, sig []byte) usersig.Result {
-	nowS := c.now.Unix()
-	if res, ok := r.sigs.get(sig, c.app, c.identifier, nowS); ok {
-		return res
+func (r *rest) verify(c *restCall) usersig.Result {
+	nowS, sig := c.now.Unix(), c.params.sig
+	if c.encoded {
+		if e := r.recent.get(sig); e != nil && e.holds(c.app, c.identifier, nowS) {
+			return e.res
+		}
+		sig = c.ctx.QueryArgs().Peek("usersig")
 	}
-	secrets := make([]string, len(c.app.Keys))
-	for i := range c.app.Keys {
-		secrets[i] = c.app.Keys[i].Secret
+	e := r.sigs.get(sig)
+	if e == nil || !e.holds(c.app, c.identifier, nowS) {
+		secrets := make([]string, len(c.app.Keys))
+		for i := range c.app.Keys {
+			secrets[i] = c.app.Keys[i].Secret
+		}
+		res := usersig.Verify(sig, &usersig.Check{AppID: c.app.SDKAppID, UserID: c.identifier, Secrets: secrets, NowS: nowS})
+		if res.Code != usersig.OK {
+			return res
+		}
+		e = &sigEntry{app: c.app, identifier: c.identifier, res: res}
+		r.sigs.put(sig, e)
 	}
-	res := usersig.Verify(sig, &usersig.Check{AppID: c.app.SDKAppID, UserID: c.identifier, Secrets: secrets, NowS: nowS})
-	if res.Code == usersig.OK {
-		r.sigs.put(sig, c.app, c.identifier, res)
+	if c.encoded {
+		r.recent.put(c.params.sig, e)
 	}
-	return res
+	return e.res
 }
 
-// sigCache remembers good UserSigs: a backend uses the same one for many calls.
-// An entry holds only for the very settings it was verified under, so a change
-// of keys ends it, and not past its expiry.
-type sigCache struct {
-	max     int
-	evicted *metrics.Counter
-
-	// Guarded by mu.
-	mu      sync.RWMutex
-	entries map[string]sigEntry
-}
-
+// sigEntry is a good UserSig. It holds only for the very settings it was verified
+// under, so a change of keys ends it, and not past its expiry.
 type sigEntry struct {
 	app        *directory.App // as it was then; compared by identity
 	identifier string
 	res        usersig.Result
 }
 
-func newSigCache(limit int, m *metrics.Set) *sigCache {
-	return &sigCache{max: limit, evicted: m.Counter("rollcall_rest_sig_cache_evicted_total"), entries: make(map[string]sigEntry)}
+func (e *sigEntry) holds(app *directory.App, identifier string, nowS int64) bool {
+	return e.app == app && e.identifier == identifier && nowS <= e.res.EndS && e.res.TimeS-usersig.MaxAheadS <= nowS
 }
 
-func (s *sigCache) get(sig []byte, app *directory.App, identifier string, nowS int64) (usersig.Result, bool) {
+// sigCache remembers good UserSigs: a backend uses the same one for many calls.
+type sigCache struct {
+	max     int
+	evicted *metrics.Counter
+
+	// Guarded by mu.
+	mu      sync.RWMutex
+	entries map[string]*sigEntry
+}
+
+func newSigCache(limit int, m *metrics.Set) *sigCache {
+	return &sigCache{max: limit, evicted: m.Counter("rollcall_rest_sig_cache_evicted_total"), entries: make(map[string]*sigEntry)}
+}
+
+// get returns the entry of a UserSig, nil if there is none.
+func (s *sigCache) get(sig []byte) *sigEntry {
 	s.mu.RLock()
-	e, ok := s.entries[string(sig)]
-	s.mu.RUnlock()
-	if !ok || e.app != app || e.identifier != identifier || nowS > e.res.EndS || e.res.TimeS-usersig.MaxAheadS > nowS {
-		return usersig.Result{}, false
-	}
-	return e.res, true
+	defer s.mu.RUnlock()
+	return s.entries[string(sig)]
 }
 
 // put adds an entry; a full cache first drops an arbitrary other one.
-func (s *sigCache) put(sig []byte, app *directory.App, identifier string, res usersig.Result) {
+func (s *sigCache) put(sig []byte, e *sigEntry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.entries[string(sig)]; !ok && len(s.entries) >= s.max {
@@ -127,5 +142,35 @@ func (s *sigCache) put(sig []byte, app *directory.App, identifier string, res us
 			break
 		}
 	}
-	s.entries[string(sig)] = sigEntry{app: app, identifier: identifier, res: res}
+	s.entries[string(sig)] = e
+}
+
+// recentSigs finds the entry of a UserSig by how it stands in a URL, escapes and
+// all, without decoding it and without a lock that all cores write to. Each slot
+// has the last one that fell into it; the keys are compared in full.
+type recentSigs struct {
+	seed  maphash.Seed
+	slots [64]atomic.Pointer[recentSig]
+}
+
+type recentSig struct {
+	text  string
+	entry *sigEntry
+}
+
+func (r *recentSigs) slot(text []byte) *atomic.Pointer[recentSig] {
+	// The end of a UserSig is as good as all of it to tell those of one app apart.
+	end := text[max(0, len(text)-48):]
+	return &r.slots[maphash.Bytes(r.seed, end)%uint64(len(r.slots))]
+}
+
+func (r *recentSigs) get(text []byte) *sigEntry {
+	if s := r.slot(text).Load(); s != nil && s.text == string(text) {
+		return s.entry
+	}
+	return nil
+}
+
+func (r *recentSigs) put(text []byte, e *sigEntry) {
+	r.slot(text).Store(&recentSig{text: string(text), entry: e})
 }

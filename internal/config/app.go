@@ -1,23 +1,20 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
-	"unicode"
 
+	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/presence"
 )
 
 // Bounds of the apps in the file.
 const (
-	maxApps           = 10_000
-	maxAppName        = 64
-	maxAdministrators = 10
-	minKey, maxKey    = 16, 256
-	minToken          = 16
-	maxToken          = 256
+	maxApps  = 10_000
+	minToken = 16
+	maxToken = 256
 )
 
 // App is an app that is created at start, while there is no store that
@@ -83,7 +80,7 @@ func (e *appEntry) resolve(ceilings presence.Ceilings, read func(string) ([]byte
 		return a, err
 	}
 	var err error
-	if a.Key, err = secret("key", e.Key, e.KeyFile, minKey, maxKey, read); err != nil {
+	if a.Key, err = secret("key", e.Key, e.KeyFile, directory.MinSecret, directory.MaxSecret, read); err != nil {
 		return a, err
 	}
 	if a.WebhookToken, err = secret("webhook token", e.Webhook.Token, e.Webhook.TokenFile, 1, maxToken, read); err != nil {
@@ -103,21 +100,7 @@ func (e *appEntry) check(administrators []string) error {
 	if e.SDKAppID == 0 {
 		return errors.New("the SDKAppID is missing or 0, want 1 to 4294967295")
 	}
-	if len(e.Name) > maxAppName || strings.ContainsFunc(e.Name, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return fmt.Errorf("name %q: want at most %d bytes of printable text", e.Name, maxAppName)
-	}
-	if n := len(administrators); n == 0 || n > maxAdministrators {
-		return fmt.Errorf("administrators: got %d, want 1 to %d", n, maxAdministrators)
-	}
-	for i, id := range administrators {
-		if !presence.ValidUserID(id) {
-			return fmt.Errorf("administrators: %q is not a valid UserID", id)
-		}
-		if slices.Contains(administrators[:i], id) {
-			return fmt.Errorf("administrators: %q stands there twice", id)
-		}
-	}
-	return nil
+	return cmp.Or(directory.ValidateName(e.Name), directory.ValidateAdministrators(administrators))
 }
 
 // secret returns a secret given in place or in a file. No error shows any of it.
@@ -143,18 +126,8 @@ func secretFile(name, file string, low, high int, read func(string) ([]byte, err
 }
 
 func checkSecret(name, value string, low, high int) error {
-	if len(value) < low || len(value) > high || !printable(value) {
-		return fmt.Errorf("%s: has %d bytes, want %d to %d printable ASCII characters without spaces", name, len(value), low, high)
+	if err := directory.ValidateSecret(value, low, high); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
-}
-
-// printable reports whether all of s is ASCII that can be seen.
-func printable(s string) bool {
-	for i := range len(s) {
-		if s[i] < '!' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
 }

@@ -41,13 +41,13 @@ func TestAppFaults(t *testing.T) {
 	for _, c := range []struct{ name, app, want string }{
 		{"no SDKAppID", "Name: x", "SDKAppID is missing"},
 		{"SDKAppID 0", "SDKAppID: 0", "SDKAppID is missing or 0"},
-		{"SDKAppID too high", "SDKAppID: 4294967296", "line 2"},
-		{"SDKAppID negative", "SDKAppID: -1", "line 2"},
-		{"SDKAppID text", "SDKAppID: x", "line 2"},
-		{"unknown member", "SDKAppID: 1, Keys: [x]", "line 2: field Keys not found"},
-		{"member in other letters", "SDKAppID: 1, name: x", "line 2: field name not found"},
-		{"unknown member below", "SDKAppID: 1, Webhook: {Url: x}", "field Url not found"},
-		{"member twice", "SDKAppID: 1, Name: x, Name: y", `"Name" already defined`},
+		{"SDKAppID too high", "SDKAppID: 4294967296", `rollcall.yaml:2: apps: SDKAppID "4294967296": want a number, 0 to 4294967295`},
+		{"SDKAppID negative", "SDKAppID: -1", `rollcall.yaml:2: apps: SDKAppID "-1"`},
+		{"SDKAppID text", "SDKAppID: x", `rollcall.yaml:2: apps: SDKAppID "x"`},
+		{"unknown member", "SDKAppID: 1, Keys: [x]", `rollcall.yaml:2: apps: unknown member "Keys", want one of SDKAppID, Name, Key, KeyFile, Administrators, Policy, Webhook`},
+		{"member in other letters", "SDKAppID: 1, name: x", `rollcall.yaml:2: apps: unknown member "name"`},
+		{"unknown member below", "SDKAppID: 1, Webhook: {Url: x}", `rollcall.yaml:2: apps: Webhook: unknown member "Url", want one of URL, Token, TokenFile`},
+		{"member twice", "SDKAppID: 1, Name: x, Name: y", `rollcall.yaml:2: apps: "Name" is already given at line 2`},
 		{"name too long", "SDKAppID: 1, Name: " + strings.Repeat("n", 65), "at most 64"},
 		{"name with a line break", `SDKAppID: 1, Name: "a\nb"`, "printable"},
 		{"no administrators", "SDKAppID: 1, Administrators: []", "got 0, want 1 to 10"},
@@ -62,7 +62,7 @@ func TestAppFaults(t *testing.T) {
 		{"preset", "SDKAppID: 1, Policy: {Preset: one}", `preset "one"`},
 		{"groups", "SDKAppID: 1, Policy: {Preset: custom, Groups: [[Web]]}", "Android is in no group"},
 		{"limit above the ceiling", "SDKAppID: 1, Policy: {Limits: {Web: 11}}", "1 to 10"},
-		{"limit no number", "SDKAppID: 1, Policy: {Limits: {Web: x}}", "line 2"},
+		{"limit no number", "SDKAppID: 1, Policy: {Limits: {Web: x}}", `rollcall.yaml:2: apps: Policy: Limits: Web "x": want a number`},
 		{"token long", "SDKAppID: 1, Webhook: {Token: " + strings.Repeat("t", 257) + "}", "webhook token"},
 		{"twice", "SDKAppID: 1}\n  - {SDKAppID: 1", "SDKAppID 1 is already defined at rollcall.yaml:2"},
 	} {
@@ -76,6 +76,50 @@ func TestAppFaults(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Faults of a file's shape are told all at once, in the words of the file.
+func TestShapeFaults(t *testing.T) {
+	_, err := load("", "", `
+listen-nativ: ":1"
+node: [1]
+apps:
+  - {Nmae: shop, SDKAppID: x}
+  - Key: [hunter2]
+    Webhook: hunter2
+  - Administrators: root
+    Policy: {Groups: [Web], Limits: [Web], Preset: {a: b}}
+`)
+	want := `rollcall.yaml:2: unknown setting "listen-nativ"
+rollcall.yaml:3: node: want a single value
+rollcall.yaml:5: apps: unknown member "Nmae", want one of SDKAppID, Name, Key, KeyFile, Administrators, Policy, Webhook
+rollcall.yaml:5: apps: SDKAppID "x": want a number, 0 to 4294967295
+rollcall.yaml:6: apps: Key: want a single value
+rollcall.yaml:7: apps: Webhook: want members: URL, Token, TokenFile
+rollcall.yaml:8: apps: Administrators: want a list
+rollcall.yaml:9: apps: Policy: Groups: want a list
+rollcall.yaml:9: apps: Policy: Limits: want members, like {Web: 3}
+rollcall.yaml:9: apps: Policy: Preset: want a single value`
+	if err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+}
+
+func TestShapeFaultsBounded(t *testing.T) {
+	for _, n := range []int{maxFaults - 1, maxFaults, maxFaults + 1} {
+		_, err := load("", "", "apps: [{SDKAppID: x}]\n"+unknown(n-1))
+		if got := strings.Count(fmt.Sprint(err), "\n") + 1; err == nil || got != min(n, maxFaults) {
+			t.Errorf("%d faults: %d are told, want %d", n, got, min(n, maxFaults))
+		}
+	}
+}
+
+func unknown(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "x%d: 1\n", i)
+	}
+	return b.String()
 }
 
 func TestAppLimitsFollowCeilings(t *testing.T) {
@@ -98,8 +142,8 @@ func TestNumberOfApps(t *testing.T) {
 }
 
 func TestSecretBounds(t *testing.T) {
-	for n, ok := range map[int]bool{minKey - 1: false, minKey: true, minKey + 1: true, maxKey - 1: true, maxKey: true, maxKey + 1: false} {
-		if err := checkSecret("key", strings.Repeat("k", n), minKey, maxKey); (err == nil) != ok {
+	for n, ok := range map[int]bool{minToken - 1: false, minToken: true, minToken + 1: true, maxToken - 1: true, maxToken: true, maxToken + 1: false} {
+		if err := checkSecret("token", strings.Repeat("k", n), minToken, maxToken); (err == nil) != ok {
 			t.Errorf("%d bytes: %v", n, err)
 		}
 	}

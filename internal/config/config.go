@@ -54,6 +54,8 @@ type Config struct {
 	LoginTimeout   time.Duration
 	DrainTimeout   time.Duration
 	APIConcurrency int // connections per HTTP listener
+	APIConnsPerIP  int // of them of one address; 0 = unlimited
+	APIMaxBody     int // bytes of a REST request's body
 
 	Ceilings  presence.Ceilings
 	RateCalls float64 // calls per second, app and command, of new apps; 0 = unlimited
@@ -70,12 +72,15 @@ type Config struct {
 
 	Apps []App // to be created at start; ordered as in the file
 
+	Warnings []string // what does not keep the server from starting
+
 	sources map[string]string
 }
 
 // Inputs are where settings come from. Nil functions find nothing.
 type Inputs struct {
 	Args      []string                          // after the command's name
+	Environ   []string                          // name=value of all variables, only to warn of unknown ones
 	LookupEnv func(name string) (string, bool)  // an empty value counts as not set
 	ReadFile  func(name string) ([]byte, error) // for the YAML file, keys and tokens
 }
@@ -115,6 +120,7 @@ func Load(in Inputs) (*Config, error) {
 	if err := c.settle(l.apps, in.ReadFile); err != nil {
 		return nil, err
 	}
+	c.Warnings = unknownVariables(in.Environ)
 	return c, nil
 }
 

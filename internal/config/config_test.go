@@ -115,7 +115,7 @@ func TestEverySettingInEveryLayer(t *testing.T) {
 	other := map[string]string{
 		"dev": "true", "listen-native": "127.0.0.1:1", "listen-api": "127.0.0.1:2", "listen-admin": "127.0.0.1:3", "listen-api-tls": "off", "listen-admin-tls": "off",
 		"tls-cert": "cert.pem", "tls-key": "key.pem", "node": "9", "data-dir": "/x", "max-links": "10", "loops": "3",
-		"login-timeout": "3s", "drain-timeout": "0s", "api-concurrency": "77", "policy-max-native": "4", "policy-max-native-elsewhere": "2",
+		"login-timeout": "3s", "drain-timeout": "0s", "api-concurrency": "77", "api-conns-per-ip": "78", "api-max-body": "1024", "policy-max-native": "4", "policy-max-native-elsewhere": "2",
 		"policy-max-web": "100", "rate-calls": "1.5", "rate-batch-calls": "2.5", "webhook-allow-private": "true", "webhook-allow-loopback": "true",
 		"webhook-outbox-events": "12", "webhook-timeout": "1s", "webhook-give-up": "1h", "log-level": "error", "log-format": "json",
 	}
@@ -197,11 +197,11 @@ func TestFaults(t *testing.T) {
 		{"file", "", "", "log-level: info\nnode: x", false, []string{"rollcall.yaml:2: node", `"x"`, "1 to 65535"}},
 		{"no such file", "--config missing.yaml", "", "", false, []string{"missing.yaml"}},
 		{"unknown key", "", "", "node: 1\nlisten_api: :1", false, []string{`rollcall.yaml:2: unknown setting "listen_api"`}},
-		{"key twice", "", "", "node: 1\nloops: 1\nnode: 2", false, []string{"line 3", `"node" already defined at line 1`}},
+		{"key twice", "", "", "node: 1\nloops: 1\nnode: 2", false, []string{`rollcall.yaml:3: "node" is already given at line 1`}},
 		{"config in the file", "", "", "config: other.yaml", false, []string{"rollcall.yaml:1: config cannot be set"}},
 		{"list for a value", "", "", "node: [1]", false, []string{"rollcall.yaml:1: node: want a single value"}},
 		{"null for a value", "", "", "node:", false, []string{"rollcall.yaml:1: node: want a single value"}},
-		{"not a mapping", "", "", "- node", false, []string{"line 1"}},
+		{"not a mapping", "", "", "- node", false, []string{"rollcall.yaml:1: want settings"}},
 		{"no YAML", "", "", "node: 1\n\tx: 2", false, []string{"rollcall.yaml", "line 2"}},
 		{"two documents", "", "", "node: 1\n---\nnode: 2", false, []string{"more than one YAML document"}},
 		{"file too large", "", "", "#" + strings.Repeat("x", maxFile), false, []string{"1048577 bytes", "at most 1048576"}},
@@ -277,6 +277,9 @@ func TestDev(t *testing.T) {
 			t.Errorf("address %s, want %s", name, addr)
 		}
 	}
+	if d := Default(); d.APIConnsPerIP != 256 || c.APIConnsPerIP != 0 || d.APIMaxBody != 128<<10 || c.APIMaxBody != 128<<10 {
+		t.Errorf("connections of an address %d, with dev %d; bodies %d, with dev %d", d.APIConnsPerIP, c.APIConnsPerIP, d.APIMaxBody, c.APIMaxBody)
+	}
 	if c.AdminToken != DevToken || c.RateCalls != 0 || c.RateBatch != 0 || !c.WebhookAllowLoopback || c.WebhookAllowPrivate || c.DataDir != "./data" {
 		t.Errorf("profile %+v", c)
 	}
@@ -336,6 +339,21 @@ func TestTLSTwins(t *testing.T) {
 func TestPortZeroCollidesWithNothing(t *testing.T) {
 	if _, err := load("--listen-native :0 --listen-api :0 --listen-admin :0", "", ""); err != nil {
 		t.Error(err)
+	}
+}
+
+// What looks like a setting and is none is told of, by name only; what clients read is not.
+func TestUnknownVariables(t *testing.T) {
+	c, err := Load(Inputs{
+		Args:    []string{"--dev"},
+		Environ: []string{"ROLLCALL_LISTN_API=hunter2", "ROLLCALL_LISTEN_API=", "ROLLCALL_APP_KEY=k", "ROLLCALL_ADMIN_TOKEN=t", "HOME=/", "ROLLCALL_A"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"environment variable ROLLCALL_A is no setting and is ignored", "environment variable ROLLCALL_LISTN_API is no setting and is ignored"}
+	if !reflect.DeepEqual(c.Warnings, want) {
+		t.Errorf("warnings %q, want %q", c.Warnings, want)
 	}
 }
 

@@ -2,7 +2,9 @@ package config
 
 import (
 	"flag"
+	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -25,6 +27,40 @@ func TestDocsMatchTable(t *testing.T) {
 	}
 }
 
+// credentials is where systemd puts what the unit loads.
+const credentials = "/run/credentials/rollcall.service/"
+
+// Every secret of the example is one that the systemd unit can load.
+func TestUnitLoadsSecrets(t *testing.T) {
+	unit, err := os.ReadFile("../../deploy/rollcall.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(regexp.QuoteMeta(credentials)+`([a-z.-]+)`).FindAllStringSubmatch(Markdown(), -1)
+	if len(found) != 2 {
+		t.Errorf("the example names %d secrets, want a key and a token", len(found))
+	}
+	for _, m := range append(found, []string{"", "admin-token"}) {
+		if line := "LoadCredential=" + m[1] + ":/etc/rollcall/" + m[1] + "\n"; !strings.Contains(string(unit), line) {
+			t.Errorf("the unit has no line %q", line)
+		}
+	}
+}
+
+// The page shows the public key of the demo app as it is.
+func TestDocsShowDevKey(t *testing.T) {
+	for _, want := range []string{DevKey, DevToken, fmt.Sprint(DevAppID)} {
+		if !strings.Contains(docsTail, "`"+want+"`") {
+			t.Errorf("the page does not show %s", want)
+		}
+	}
+	for _, name := range ClientVariables {
+		if !strings.Contains(docsHead, "`"+name+"`") {
+			t.Errorf("the page does not tell of %s", name)
+		}
+	}
+}
+
 // The example of the page is a file that Load takes.
 func TestDocsExampleLoads(t *testing.T) {
 	_, rest, _ := strings.Cut(Markdown(), "```yaml\n")
@@ -33,9 +69,9 @@ func TestDocsExampleLoads(t *testing.T) {
 		t.Fatal("the page has no YAML example")
 	}
 	c, err := Load(Inputs{
-		Args: []string{"--config", "f"},
+		Args: []string{"--config", "f", "--admin-token-file", "token"},
 		ReadFile: files(map[string]string{
-			"f": example, "/etc/rollcall/admin-token": token, "/etc/rollcall/shop.key": DevKey, "/etc/rollcall/shop-webhook.token": "t",
+			"f": example, "token": token, credentials + "shop.key": DevKey, credentials + "shop-webhook.token": "t",
 		}),
 	})
 	if err != nil {
@@ -57,7 +93,7 @@ func TestTableIsSound(t *testing.T) {
 		if s.doc == "" || !strings.HasSuffix(s.doc, ".") || strings.Contains(s.doc, "|") {
 			t.Errorf("%s: doc %q is no sentence of a table", s.name, s.doc)
 		}
-		if !strings.Contains(Usage(), "--"+s.name+" ") {
+		if !strings.Contains(Usage("serve"), "--"+s.name+" ") {
 			t.Errorf("Usage does not tell of %s", s.name)
 		}
 		c := &Config{}

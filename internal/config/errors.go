@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"strings"
 )
 
 // ErrHelp is what Load returns for -h and --help.
@@ -27,6 +28,18 @@ func IsUsage(err error) bool {
 	var u *UsageError
 	return errors.As(err, &u)
 }
+
+// FlagFault is the text of an error of package flag, with flags as people write them: --name.
+func FlagFault(err error) string {
+	return oneDash.Replace(err.Error())
+}
+
+var oneDash = strings.NewReplacer(
+	"flag provided but not defined: -", "there is no flag --",
+	"flag needs an argument: -", "a value is missing behind --",
+	" for flag -", " for --",
+	": parse error", "",
+)
 
 // given is a value with the place it was given at.
 type given struct {

@@ -26,7 +26,12 @@ func parseFile(name string, data []byte) (map[string]given, []appEntry, error) {
 		return nil, nil, fmt.Errorf("%s: the config file has %d bytes, at most %d are allowed", name, len(data), maxFile)
 	}
 	var doc document
-	if err := decodeStrict(data, &doc); err != nil {
+	err := decodeStrict(data, &doc)
+	var shape *yaml.TypeError
+	if errors.As(err, &shape) {
+		return nil, nil, explain(name, data, shape)
+	}
+	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", name, err)
 	}
 	var root yaml.Node

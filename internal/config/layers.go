@@ -5,6 +5,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 )
 
 // layers hold what each place says, before any of it is parsed.
@@ -44,7 +46,7 @@ func parseFlags(args []string) (map[string]given, error) {
 	case errors.Is(err, flag.ErrHelp):
 		return nil, ErrHelp
 	case err != nil:
-		return nil, usagef("%w", err)
+		return nil, usagef("%s", FlagFault(err))
 	case fs.NArg() > 0:
 		return nil, usagef("unexpected argument %q: settings are given as --name value", fs.Arg(0))
 	}
@@ -61,6 +63,27 @@ func (l *layers) find(name string) (given, bool) {
 	}
 	g, ok := l.file[name]
 	return g, ok
+}
+
+// ClientVariables are those of the environment that rollcall's client commands
+// read; serve does not.
+var ClientVariables = []string{"ROLLCALL_ADMIN_TOKEN", "ROLLCALL_APP_KEY"}
+
+// unknownVariables warns of variables that look like settings and are none.
+func unknownVariables(environ []string) []string {
+	var warnings []string
+	for _, pair := range environ {
+		name, _, _ := strings.Cut(pair, "=")
+		if strings.HasPrefix(name, envPrefix) && !slices.Contains(ClientVariables, name) && !isVariable(name) {
+			warnings = append(warnings, fmt.Sprintf("environment variable %s is no setting and is ignored", name))
+		}
+	}
+	slices.Sort(warnings)
+	return warnings
+}
+
+func isVariable(name string) bool {
+	return slices.ContainsFunc(settings, func(s setting) bool { return Env(s.name) == name })
 }
 
 func (l *layers) text(name string) string {

@@ -30,9 +30,11 @@ type bind struct {
 	bool bool // the flag may stand without a value
 }
 
+const envPrefix = "ROLLCALL_"
+
 // Env returns the environment variable of a setting.
 func Env(name string) string {
-	return "ROLLCALL_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 }
 
 func text(field func(*Config) *string) bind {

@@ -8,7 +8,7 @@ import (
 // settings is the table of everything that can be set. dev stands first because
 // it changes the defaults of the others, and the meaning of an address without a host.
 var settings = []setting{
-	{"dev", "bool", "false", "", "Development profile: every listener on 127.0.0.1 and refused elsewhere, a demo app, admin token `dev`, no rate limits. See below.",
+	{"dev", "bool", "false", "", "Development profile: every listener on 127.0.0.1 and refused elsewhere, a demo app, admin token `dev`, no rate limits.",
 		boolean(func(c *Config) *bool { return &c.Dev })},
 	{"config", "file", "", "", "YAML file with settings under these names and with apps. Not allowed in the file itself.",
 		text(func(c *Config) *string { return &c.File })},
@@ -53,6 +53,10 @@ var settings = []setting{
 		duration(func(c *Config) *time.Duration { return &c.DrainTimeout }, 0, time.Hour)},
 	{"api-concurrency", "number", "1024", "", "Connections that each HTTP listener serves at once, 1 to 65536.",
 		integer(func(c *Config) *int { return &c.APIConcurrency }, 1, 65536)},
+	{"api-conns-per-ip", "number", "256", "0", "Connections of one address to each HTTP listener, up to 65536; 0 = unlimited. Those above are closed at once. Behind a proxy all callers have its address.",
+		integer(func(c *Config) *int { return &c.APIConnsPerIP }, 0, 65536)},
+	{"api-max-body", "bytes", "131072", "", "Body of a REST request, 1024 to 16777216. The largest legal query has about 100 KiB. A body is read before its caller is known, so strangers can make each REST listener hold `api-concurrency` x `api-max-body`: 128 MiB by default, twice that with chunked bodies. A console request has at most 64 KiB.",
+		integer(func(c *Config) *int { return &c.APIMaxBody }, 1<<10, 1<<24)},
 
 	{"policy-max-native", "number", "3", "", "Highest limit of instances per native platform in `multi` and `custom` policies, 1 to 100.",
 		integer(func(c *Config) *int { return &c.Ceilings.Native }, 1, 100)},

@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -139,18 +140,11 @@ func (a *App) Validate() error {
 		return errors.New("SDKAppID must not be 0")
 	case len(a.Keys) > MaxKeys:
 		return fmt.Errorf("an app has at most %d keys, got %d", MaxKeys, len(a.Keys))
-	case len(a.Administrators) == 0 || len(a.Administrators) > MaxAdministrators:
-		return fmt.Errorf("an app has 1 to %d administrators, got %d", MaxAdministrators, len(a.Administrators))
 	}
-	for _, id := range a.Administrators {
-		if !presence.ValidUserID(id) {
-			return fmt.Errorf("administrator %q is not a valid UserID", id)
-		}
-	}
-	if err := a.Timeouts.validate(); err != nil {
-		return err
-	}
-	return a.Webhook.validate()
+	return cmp.Or(
+		ValidateName(a.Name), ValidateAdministrators(a.Administrators),
+		a.Timeouts.validate(), a.Webhook.validate(),
+	)
 }
 
 func (t *Timeouts) validate() error {
@@ -161,7 +155,7 @@ func (t *Timeouts) validate() error {
 		if c.HeartbeatMS < 1000 || c.SilenceMS > dayMS {
 			return fmt.Errorf("%s: heartbeat interval must be at least 1 s and silence time-out at most 24 h, got %d ms and %d ms", c.name, c.HeartbeatMS, c.SilenceMS)
 		}
-		if c.SilenceMS < 2*c.HeartbeatMS {
+		if c.HeartbeatMS > c.SilenceMS/2 { // 2 x HeartbeatMS may overflow
 			return fmt.Errorf("%s: silence time-out must be at least 2 x heartbeat interval, got %d ms and %d ms", c.name, c.SilenceMS, c.HeartbeatMS)
 		}
 	}
@@ -186,10 +180,10 @@ func (w *Webhook) validate() error {
 	}
 	u, err := url.Parse(w.URL)
 	if err != nil {
-		return fmt.Errorf("webhook URL %q: %w", w.URL, err)
+		return errors.New("webhook URL cannot be parsed") // err quotes it, and it may hold a secret
 	}
 	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return fmt.Errorf("webhook URL %q must be http or https with a host", w.URL)
+		return fmt.Errorf("webhook URL must be http or https with a host, got host %q", u.Hostname())
 	}
 	return nil
 }

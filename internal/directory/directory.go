@@ -8,7 +8,7 @@
 // before the call returns; it must not block. The op belongs to the directory
 // from the call until Done, and to the caller again from Done on, so ops may be
 // pooled. Strings and slices inside an op are kept by the directory: the caller
-// must not hand in memory that it reuses.
+// must not hand in memory that it reuses. Only QueryOp.UserIDs are not kept.
 //
 // Calls about one link take effect in the order in which they were issued: a
 // Leave never overtakes its Login.
@@ -107,7 +107,9 @@ const (
 	LeaveTimeOut    = presence.LeaveTimeOut    // silent for too long: PushOnline or none
 )
 
-// LeaveOp ends what a link stood for. Only Key, Device and Link.Node/Link.ID name it.
+// LeaveOp ends what a link stood for. Key, Platform and the link name it; a
+// DeviceID that is not "" must be its too. An engine has a million links and does
+// not keep theirs.
 type LeaveOp struct {
 	Key      presence.Key
 	Platform presence.Platform
@@ -137,14 +139,18 @@ type KickOp struct {
 
 // QueryOp asks for many users of one app. Users[i] answers UserIDs[i].
 type QueryOp struct {
-	App     uint32
+	App uint32
+	// UserIDs are not kept beyond Done: they may lie in memory that the caller
+	// uses again then, and not before, whether or not it still waits for Done.
 	UserIDs []string
 	Detail  bool // fill Instances and CustomStatus
 	Done    func(*QueryOp)
 
-	// Result. The caller provides Users for reuse; the directory sets its length.
+	// Result. The caller provides Users and Room for reuse; the directory sets
+	// their lengths. What Users refer to is valid until the op is issued again.
 	Code  int
 	Users []UserState
+	Room  []InstanceState // what the Instances of Users are parts of
 }
 
 // UserState is the answer about one user.
@@ -179,12 +185,23 @@ type AccountsOp struct {
 	App     uint32
 	Action  AccountsAction
 	UserIDs []string
-	NowMS   int64
-	Done    func(*AccountsOp)
+	// Profiles are what an import says of each account beside its UserID; nil = nothing.
+	Profiles []Profile
+	NowMS    int64
+	Done     func(*AccountsOp)
 
 	// Result.
-	Code    int   // CodeOK, CodeUnknownApp, CodeBadRequest (more than MaxAccounts, unknown action)
-	Results []int // per UserID: CodeOK (for check: imported), CodeAccountNotExist, CodeBadRequest (no UserID), CodeUnavailable
+	Code    int   // CodeOK, CodeUnknownApp, CodeBadRequest (more than MaxAccounts, unknown action, a number of profiles that is not that of the accounts)
+	Results []int // per UserID: CodeOK (for check: imported), CodeAccountNotExist, CodeBadRequest (no UserID, too long a profile), CodeUnavailable
+}
+
+// Profile is what an import says of an account: up to presence.MaxNick and
+// presence.MaxFaceURL bytes. Nil leaves what is there.
+type Profile struct{ Nick, FaceURL *string }
+
+// Valid reports whether the profile is within its bounds.
+func (p *Profile) Valid() bool {
+	return (p.Nick == nil || len(*p.Nick) <= presence.MaxNick) && (p.FaceURL == nil || len(*p.FaceURL) <= presence.MaxFaceURL)
 }
 
 // UpdateAppOp creates or changes an app. Mutate runs, possibly more than once,
@@ -278,7 +295,8 @@ type Watcher interface {
 }
 
 // TransitionSink is told of every committed transition. Calls about one user
-// come in sequence order. It must not block; what it is given it may keep.
+// come in sequence order. It must not block. What the slice holds it may keep, the
+// slice itself is the caller's again when the call returns.
 type TransitionSink interface {
 	Transitions([]presence.Transition)
 }

@@ -13,7 +13,8 @@ func (d *Directory) Accounts(op *directory.AccountsOp) {
 	switch {
 	case d.apps.tenant(op.App) == nil:
 		op.Code = directory.CodeUnknownApp
-	case len(op.UserIDs) > directory.MaxAccounts || op.Action < directory.AccountsImport || op.Action > directory.AccountsDelete:
+	case len(op.UserIDs) > directory.MaxAccounts || op.Action < directory.AccountsImport || op.Action > directory.AccountsDelete,
+		op.Profiles != nil && len(op.Profiles) != len(op.UserIDs):
 		op.Code = directory.CodeBadRequest
 	default:
 		op.Code = presence.CodeOK
@@ -51,7 +52,7 @@ func (d *Directory) changeAccounts(op *directory.AccountsOp) {
 		a := &call.accounts[i]
 		a.call, a.i = call, i
 		key := presence.Key{App: op.App, UserID: id}
-		if !presence.ValidUserID(id) {
+		if !presence.ValidUserID(id) || !a.profile().Valid() {
 			a.answer(directory.CodeBadRequest)
 		} else if !d.submit(newDecision(k, key, a, op.NowMS), false) {
 			a.fail(d)
@@ -76,9 +77,7 @@ type account struct {
 func (a *account) decide(dc *decision, _ *tenant, out []presence.Transition) (bool, []presence.Transition) {
 	a.code = presence.CodeOK
 	if dc.kind == kindImport {
-		changed := !dc.user.Registered
-		dc.user.Registered = true
-		return changed, out
+		return a.register(&dc.user), out
 	}
 	if !dc.user.Registered {
 		a.code = presence.CodeAccountNotExist
@@ -87,6 +86,28 @@ func (a *account) decide(dc *decision, _ *tenant, out []presence.Transition) (bo
 	dc.cause = directory.CauseAccountDeleted
 	dc.kicked, out = dc.user.Delete(dc.key, dc.nowMS, out)
 	return true, out
+}
+
+// register makes the account exist, with the profile that the import brought.
+func (a *account) register(u *presence.User) (changed bool) {
+	changed = !u.Registered
+	u.Registered = true
+	p := a.profile()
+	for _, f := range []struct{ to, from *string }{{&u.Nick, p.Nick}, {&u.FaceURL, p.FaceURL}} {
+		if f.from != nil && *f.from != *f.to {
+			*f.to = *f.from
+			changed = true
+		}
+	}
+	return changed
+}
+
+// profile is what the import says of the account.
+func (a *account) profile() *directory.Profile {
+	if profiles := a.call.op.Profiles; profiles != nil {
+		return &profiles[a.i]
+	}
+	return &directory.Profile{}
 }
 
 func (a *account) tell() { a.answer(a.code) }

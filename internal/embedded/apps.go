@@ -126,7 +126,11 @@ func (a *apps) run() {
 func (a *apps) commit(op *directory.UpdateAppOp, app *directory.App) (done bool) {
 	const handing, waiting, settled = 0, 1, 2
 	var state atomic.Int32
+	var called atomic.Bool
 	a.d.opts.Journal.Commit(&Batch{Lane: -1, App: app}, func(err error) {
+		if called.Swap(true) {
+			panic("embedded: a journal called done twice for one app")
+		}
 		a.finish(op, app, err)
 		if state.Swap(settled) == waiting {
 			a.run()

@@ -187,12 +187,25 @@ func (d *Directory) Close() error {
 
 // background runs f on a goroutine that Close waits for; false if it is too late.
 func (d *Directory) background(f func()) bool {
+	if !d.startJob() {
+		return false
+	}
+	go func() {
+		defer d.jobs.Done()
+		f()
+	}()
+	return true
+}
+
+// startJob begins something that Close waits for, until jobs.Done; false if it
+// is too late.
+func (d *Directory) startJob() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed.Load() {
 		return false
 	}
-	d.jobs.Go(f)
+	d.jobs.Add(1)
 	return true
 }
 

@@ -1,7 +1,6 @@
 package embedded
 
 import (
-	"fmt"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -25,137 +24,19 @@ func earliestDue(u *presence.User) int64 {
 	return due
 }
 
-// expiryIndex orders users by their next expiry: a binary heap of slots. A user
-// has at most one entry, however often its phone comes and goes.
-type expiryIndex struct {
-	slots []expirySlot
-	free  []uint32
-	heap  []uint32 // slots by due time
-	ids   map[presence.Key]uint32
-}
-
-type expirySlot struct {
-	key   presence.Key
-	dueMS int64
-	at    int // index in heap
-}
-
-// set makes the user expire at dueMS, or not at all.
-func (x *expiryIndex) set(k presence.Key, dueMS int64) {
-	id, known := x.ids[k]
-	switch {
-	case dueMS == noDue && known:
-		x.remove(id)
-	case dueMS == noDue:
-	case known:
-		x.slots[id].dueMS = dueMS
-		x.fix(x.slots[id].at)
-	default:
-		x.add(k, dueMS)
-	}
-}
-
-func (x *expiryIndex) add(k presence.Key, dueMS int64) {
-	var id uint32
-	if n := len(x.free); n > 0 {
-		id, x.free = x.free[n-1], x.free[:n-1]
-	} else {
-		id = uint32(len(x.slots))
-		x.slots = append(x.slots, expirySlot{})
-	}
-	if x.ids == nil {
-		x.ids = make(map[presence.Key]uint32)
-	}
-	x.ids[k] = id
-	x.slots[id] = expirySlot{key: k, dueMS: dueMS, at: len(x.heap)}
-	x.heap = append(x.heap, id)
-	x.fix(len(x.heap) - 1)
-}
-
-func (x *expiryIndex) remove(id uint32) {
-	at, last := x.slots[id].at, len(x.heap)-1
-	x.swap(at, last)
-	x.heap = x.heap[:last]
-	if at < last {
-		x.fix(at)
-	}
-	delete(x.ids, x.slots[id].key)
-	x.slots[id] = expirySlot{}
-	x.free = append(x.free, id)
-}
-
-// pop takes out a user who is due at nowMS.
-func (x *expiryIndex) pop(nowMS int64) (presence.Key, bool) {
-	if x.next() > nowMS {
-		return presence.Key{}, false
-	}
-	id := x.heap[0]
-	k := x.slots[id].key
-	x.remove(id)
-	return k, true
-}
-
-// next is the earliest due time.
-func (x *expiryIndex) next() int64 {
-	if len(x.heap) == 0 {
-		return noDue
-	}
-	return x.slots[x.heap[0]].dueMS
-}
-
-func (x *expiryIndex) due(at int) int64 { return x.slots[x.heap[at]].dueMS }
-
-func (x *expiryIndex) swap(i, j int) {
-	x.heap[i], x.heap[j] = x.heap[j], x.heap[i]
-	x.slots[x.heap[i]].at = i
-	x.slots[x.heap[j]].at = j
-}
-
-// fix restores the order after the due time at one place changed.
-func (x *expiryIndex) fix(at int) {
-	for up := (at - 1) / 2; at > 0 && x.due(at) < x.due(up); up = (at - 1) / 2 {
-		x.swap(at, up)
-		at = up
-	}
-	for {
-		least := at
-		for child := 2*at + 1; child <= 2*at+2 && child < len(x.heap); child++ {
-			if x.due(child) < x.due(least) {
-				least = child
-			}
-		}
-		if least == at {
-			return
-		}
-		x.swap(at, least)
-		at = least
-	}
-}
-
-// check proves order and references.
-func (x *expiryIndex) check() error {
-	if len(x.heap) != len(x.ids) || len(x.heap)+len(x.free) != len(x.slots) {
-		return fmt.Errorf("expiry index: %d in order, %d by user, %d free of %d slots", len(x.heap), len(x.ids), len(x.free), len(x.slots))
-	}
-	for at, id := range x.heap {
-		s := &x.slots[id]
-		if s.at != at || x.ids[s.key] != id {
-			return fmt.Errorf("expiry index: user %q is at %d, its slot %d says %d", s.key.UserID, at, id, s.at)
-		}
-		if up := (at - 1) / 2; at > 0 && x.due(up) > s.dueMS {
-			return fmt.Errorf("expiry index: user %q due at %d stands below one due at %d", s.key.UserID, s.dueMS, x.due(up))
-		}
-	}
-	return nil
-}
-
 // decideDue takes expiry decisions for up to max users who are due. They leave
-// the index now; their commits, or failures, set them anew.
+// the index now; their commits, or failures, set them anew. Nobody waits for an
+// expiry: a directory that closes takes none, so that its lanes come to rest,
+// and a journal that failed is not asked again before the next grid point.
 func (l *lane) decideDue(max int) (n int) {
 	if max <= 0 || !l.expireAsk.Load() {
 		return 0
 	}
 	now := l.d.nowMS()
+	if now < l.retryMS || l.d.closed.Load() {
+		l.expireAsk.Store(false)
+		return 0
+	}
 	for ; n < max; n++ {
 		k, due := l.expiry.pop(now)
 		if !due {
@@ -178,9 +59,10 @@ func (l *lane) restoreDue(k presence.Key) {
 	}
 }
 
-// publishDue tells the timer when the lane's next expiry is.
+// publishDue tells the timer when the lane's next expiry is to be decided.
 func (l *lane) publishDue() {
-	if due := l.expiry.next(); due != l.nextDueMS.Load() {
+	due := max(l.expiry.next(), l.retryMS) // noDue stays noDue: nothing is later
+	if due != l.nextDueMS.Load() {
 		l.nextDueMS.Store(due)
 		l.d.expirer.wakeBy(due)
 	}
@@ -241,6 +123,9 @@ func (e *expirer) wakeBy(dueMS int64) {
 	e.setLocked()
 }
 
+// gridAfter is the first point of the timer's grid after nowMS.
+func gridAfter(nowMS int64) int64 { return (nowMS/wakeGridMS + 1) * wakeGridMS }
+
 // setLocked sets the timer for dueMS unless it runs before. Never early: the
 // grid is rounded up. Always later than now: a due user whose commit fails is
 // tried again at the next grid point.
@@ -248,7 +133,7 @@ func (e *expirer) setLocked() {
 	now := e.d.nowMS()
 	wake := now + wakeMostMS
 	if due := e.dueMS.Load(); due < wake {
-		wake = (max(due, now+1) + wakeGridMS - 1) / wakeGridMS * wakeGridMS
+		wake = gridAfter(max(due-1, now))
 	}
 	if e.stopped || wake >= e.wakeMS {
 		return
@@ -265,6 +150,7 @@ func (e *expirer) wake() {
 	if !e.begin() {
 		return
 	}
+	defer e.d.jobs.Done()
 	now, next := e.d.nowMS(), int64(noDue)
 	for i := range e.d.lanes {
 		l := &e.d.lanes[i]
@@ -277,7 +163,8 @@ func (e *expirer) wake() {
 	e.wakeBy(next)
 }
 
-// begin reports whether something is due; if not, it sets the timer again.
+// begin reports whether something is due, and a job was started to see to it; if
+// nothing is, it sets the timer again.
 func (e *expirer) begin() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -287,6 +174,9 @@ func (e *expirer) begin() bool {
 	}
 	if e.d.nowMS() < e.dueMS.Load() {
 		e.setLocked()
+		return false
+	}
+	if !e.d.startJob() {
 		return false
 	}
 	e.dueMS.Store(noDue)

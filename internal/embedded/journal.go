@@ -101,13 +101,13 @@ func (b *Batch) dropDoomed() {
 	b.Users = users
 }
 
-// recycle gives the batch back. Transitions that a sink may keep are let go.
-func (b *Batch) recycle(keepTransitions bool) {
+// recycle gives the batch back.
+func (b *Batch) recycle() {
 	clear(b.Transitions)
 	clear(b.Users)
 	clear(b.decisions)
 	b.Users, b.decisions, b.Transitions = b.Users[:0], b.decisions[:0], b.Transitions[:0]
-	if !keepTransitions || cap(b.Transitions) > keptCap {
+	if cap(b.Transitions) > keptCap {
 		b.Transitions = nil
 	}
 	if cap(b.Users) > keptCap {

@@ -213,17 +213,28 @@ func TestFailedAppUpdateChangesNothing(t *testing.T) {
 }
 
 func TestDoneTwicePanics(t *testing.T) {
-	j := &heldJournal{}
-	b := newBed(t, Options{Journal: j})
-	b.login("alice", "d1", presence.Android)
-	h := j.held[0]
-	j.settle(t, nil)
-	defer func() {
-		if recover() == nil {
-			t.Error("a second done went unnoticed")
-		}
-	}()
-	h.done(nil)
+	for name, issue := range map[string]func(*bed){
+		"users": func(b *bed) { b.login("alice", "d1", presence.Android) },
+		"app": func(b *bed) {
+			b.UpdateApp(&directory.UpdateAppOp{
+				SDKAppID: app, Mutate: func(*directory.App) error { return nil }, Done: func(*directory.UpdateAppOp) {},
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := &heldJournal{}
+			b := newBed(t, Options{Journal: j})
+			issue(b)
+			h := j.held[0]
+			j.settle(t, nil)
+			defer func() {
+				if recover() == nil {
+					t.Error("a second done went unnoticed")
+				}
+			}()
+			h.done(nil)
+		})
+	}
 }
 
 // A login decided by the old policy that is still pending when a new policy is

@@ -60,6 +60,7 @@ type lane struct {
 	open    *Batch // being filled; nil if empty
 	flight  *Batch // at the journal; nil if none
 	expiry  expiryIndex
+	retryMS int64 // no expiry is decided before: the journal failed; 0 = it never did
 	notices []addressed
 	scratch presence.User
 }
@@ -205,7 +206,7 @@ func (l *lane) ship() {
 	l.open = nil
 	if len(b.Users) == 0 {
 		l.tell(b)
-		b.recycle(true)
+		b.recycle()
 		return
 	}
 	l.flight = b
@@ -228,7 +229,7 @@ func (l *lane) land() {
 	}
 	l.publishDue() // before anybody is told: the timer may be asked from then on
 	l.tell(b)
-	b.recycle(l.d.opts.Sink == nil || b.err != nil)
+	b.recycle()
 }
 
 // commit makes the batch visible to readers and hands out its transitions.
@@ -255,6 +256,7 @@ func (l *lane) commit(b *Batch) {
 // built on its states. None of those has been handed over yet.
 func (l *lane) forget(b *Batch) {
 	l.d.commitFailed(b.err)
+	l.retryMS = gridAfter(l.d.nowMS())
 	lost := make(map[presence.Key]struct{}, len(b.Users))
 	for _, r := range b.Users {
 		if _, done := lost[r.Key]; !done {

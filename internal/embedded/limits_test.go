@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -136,6 +137,18 @@ func TestMaxApps(t *testing.T) {
 	}
 	if err := b.update(&directory.UpdateAppOp{SDKAppID: 1}).Err; err != nil {
 		t.Errorf("change at the limit: %v", err)
+	}
+}
+
+// Without random bytes there is no ticket key, and without that no app.
+func TestNoAppWithoutTicketKey(t *testing.T) {
+	b := newBed(t, Options{Rand: bytes.NewReader(make([]byte, 32+31))}) // the bed's app takes 32
+	if b.App(app).TicketKey != ([32]byte{}) {
+		t.Fatal("the key is not what Rand gave")
+	}
+	err := b.update(&directory.UpdateAppOp{SDKAppID: 5, Create: true}).Err
+	if !errors.Is(err, io.ErrUnexpectedEOF) || b.App(5) != nil {
+		t.Fatalf("with 31 bytes: %v", err)
 	}
 }
 

@@ -169,7 +169,7 @@ func (b *bed) randomVisit(rng *rand.Rand, users int) (failed int) {
 			if code == directory.CodeUnavailable {
 				failed++
 			}
-		case <-time.After(30 * time.Second):
+		case <-time.After(15 * time.Second):
 			b.Error("an operation was not answered")
 			return failed
 		}

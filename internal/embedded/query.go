@@ -2,9 +2,11 @@ package embedded
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/presence"
+	"github.com/rollcall-im/rollcall/shard"
 )
 
 // Query implements directory.Directory. It reads committed states on the
@@ -17,30 +19,30 @@ func (d *Directory) Query(op *directory.QueryOp) {
 		return
 	}
 	op.Users = slices.Grow(op.Users[:0], len(op.UserIDs))[:len(op.UserIDs)]
-	d.table.Lookup(op.App, op.UserIDs, func(i int, u *presence.User) {
-		fillState(&op.Users[i], u, op.Detail)
+	op.Room = op.Room[:0]
+	d.table.LookupStatus(op.App, op.UserIDs, func(i int, s *shard.Summary) {
+		fillState(op, &op.Users[i], s)
 	})
 	op.Done(op)
 }
 
-// fillState answers about one user into st, reusing its room.
-func fillState(st *directory.UserState, u *presence.User, detail bool) {
-	*st = directory.UserState{Instances: st.Instances[:0]}
-	if u == nil || !u.Registered {
-		st.Code = presence.CodeAccountNotExist
+// fillState answers about one user into st. s is lent.
+func fillState(op *directory.QueryOp, st *directory.UserState, s *shard.Summary) {
+	if s == nil || !s.Registered {
+		*st = directory.UserState{Code: presence.CodeAccountNotExist}
 		return
 	}
-	st.Status, st.LastSeenMS, st.Seq = u.Status(), u.LastSeenMS, u.Seq
-	if !detail {
+	*st = directory.UserState{Status: s.Status, LastSeenMS: s.LastSeenMS, Seq: s.Seq}
+	if !op.Detail {
 		return
 	}
-	st.CustomStatus = u.CustomStatus
-	for i := range u.Instances {
-		in := &u.Instances[i]
-		st.Instances = append(st.Instances, directory.InstanceState{
-			InstID: in.InstID, Platform: in.Device.Platform, Status: in.Status,
-		})
+	st.CustomStatus = strings.Clone(s.CustomStatus)
+	begin := len(op.Room)
+	for _, in := range s.Instances {
+		op.Room = append(op.Room, directory.InstanceState(in))
 	}
+	// If Room moved, what lies in the old one stays as it is.
+	st.Instances = op.Room[begin:len(op.Room):len(op.Room)]
 }
 
 // User implements directory.Directory.

@@ -32,6 +32,7 @@ var layer = map[string]int{
 // sideways lists the imports within a layer that are allowed.
 var sideways = map[string][]string{
 	"shard":                            {"internal/presence"},
+	"internal/config":                  {"internal/directory"}, // the bounds of an app's settings
 	"internal/directory/directorytest": {"internal/directory"},
 }
 
@@ -43,10 +44,10 @@ var only = map[string][]string{
 
 // homes lists the packages that may name a library.
 var homes = map[string][]string{
-	"github.com/panjf2000/gnet/v2":       {"engine"},
-	"github.com/valyala/fasthttp":        {"internal/api", "internal/webhook", "bench"},
-	"github.com/cespare/xxhash/v2":       {"shard", "internal/embedded"},
-	"github.com/prometheus": {"internal/metrics"},
+	"github.com/panjf2000/gnet/v2": {"engine"},
+	"github.com/valyala/fasthttp":  {"internal/api", "internal/webhook", "bench"},
+	"github.com/cespare/xxhash/v2": {"shard", "internal/embedded"},
+	"github.com/prometheus":        {"internal/metrics"},
 }
 
 // source is one Go file of the module.

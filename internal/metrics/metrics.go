@@ -72,7 +72,7 @@ func (s *Set) Counter(name string) *Counter {
 		c = new(Counter)
 		base, labels := split(name)
 		s.registry.MustRegister(prometheus.NewCounterFunc(
-			prometheus.CounterOpts{Name: base, Help: help, ConstLabels: labels},
+			prometheus.CounterOpts{Name: base, Help: help(base), ConstLabels: labels},
 			func() float64 { return float64(c.Get()) }))
 		s.counters[name] = c
 	}
@@ -87,7 +87,7 @@ func (s *Set) Histogram(name string) *Histogram {
 	if h == nil {
 		base, labels := split(name)
 		h = &Histogram{prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: base, Help: help, ConstLabels: labels, Buckets: seconds,
+			Name: base, Help: help(base), ConstLabels: labels, Buckets: seconds,
 		})}
 		s.registry.MustRegister(h.h)
 		s.histograms[name] = h
@@ -103,7 +103,7 @@ func (s *Set) Gauge(name string, read func() float64) {
 		s.registry.Unregister(old)
 	}
 	base, labels := split(name)
-	g := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: base, Help: help, ConstLabels: labels}, read)
+	g := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: base, Help: help(base), ConstLabels: labels}, read)
 	s.registry.MustRegister(g)
 	s.gauges[name] = g
 }
@@ -121,9 +121,6 @@ func (s *Set) Write(w io.Writer) error {
 	}
 	return nil
 }
-
-// help is the same for all: the texts are in docs/metrics.md.
-const help = "See docs/metrics.md."
 
 var (
 	nameForm  = regexp.MustCompile(`^([a-z_]+)(?:\{(.*)\})?$`)

@@ -28,10 +28,10 @@ func (u *User) KickInstance(k Key, instID uint32, nowMS int64, out []Transition)
 }
 
 // Delete is KickAll, and the account exists no more. The cut-off stays, so that
-// only a UserSig issued since can register the account again.
+// only a UserSig issued since can register the account again; its profile does not.
 func (u *User) Delete(k Key, nowMS int64, out []Transition) ([]Instance, []Transition) {
 	kicked, out := u.KickAll(k, nowMS, out)
-	u.Registered = false
+	u.Registered, u.Nick, u.FaceURL = false, "", ""
 	return kicked, out
 }
 

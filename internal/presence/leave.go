@@ -12,7 +12,8 @@ const (
 	LeaveTimeOut                           // silent for too long: PushOnline or none
 )
 
-// Leave is the end of a link, or of what it stood for.
+// Leave is the end of a link, or of what it stood for. The link names the
+// instance; a DeviceID that is not "" must be the instance's too.
 type Leave struct {
 	Platform Platform
 	DeviceID string
@@ -26,8 +27,8 @@ type Leave struct {
 // PushOnline if its link was lost and the platform has that. A link that is not
 // (or no longer) the instance's changes nothing.
 func (u *User) Leave(k Key, s *Settings, l *Leave, out []Transition) (changed bool, _ []Transition) {
-	i := u.find(l.Platform, l.DeviceID)
-	if i < 0 || !u.Instances[i].isOn(l.Node, l.Link) {
+	i := slices.IndexFunc(u.Instances, func(in Instance) bool { return in.isOn(l.Node, l.Link) })
+	if i < 0 || !u.Instances[i].Device.isOf(l) {
 		return false, out
 	}
 	from := len(out)
@@ -48,6 +49,11 @@ func (u *User) Leave(k Key, s *Settings, l *Leave, out []Transition) (changed bo
 // isOn reports whether the instance lives on this link now.
 func (in *Instance) isOn(node uint32, link LinkID) bool {
 	return in.Status == Online && link != 0 && in.Link.ID == link && in.Link.Node == node
+}
+
+// isOf reports whether the device is the one that the Leave names.
+func (d *Device) isOf(l *Leave) bool {
+	return d.Platform == l.Platform && (l.DeviceID == "" || d.ID == l.DeviceID)
 }
 
 // told is how the webhook words it when an instance on p ends so.

@@ -1,6 +1,11 @@
 package presence
 
-import "testing"
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
 
 // TestPlatformTable holds every cell of presence.md section 2 but the time-outs,
 // which are app settings by class.
@@ -88,5 +93,20 @@ func TestValidUserID(t *testing.T) {
 		if ValidUserID(id) != want || ValidUserID([]byte(id)) != want {
 			t.Errorf("ValidUserID(%q) = %v", id, !want)
 		}
+	}
+}
+
+// TestNamesDocumented holds the table of names in docs/webhook.md to the platform table, row by row.
+func TestNamesDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/webhook.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := ""
+	for p := Platform(1); p < platformEnd; p++ {
+		rows += fmt.Sprintf("| %s | `%s` | `%s` | `%s` | `%s` |\n", p, p.WebhookName(), p, p.KickedName(), p.QueryName())
+	}
+	if !strings.Contains(string(page), "| --- | --- | --- | --- | --- |\n"+rows+"\n") {
+		t.Errorf("docs/webhook.md has not exactly these rows:\n%s", rows)
 	}
 }

@@ -131,13 +131,20 @@ func (p *Policy) Validate(c Ceilings) error {
 	}
 	for slot := range slotPlatforms {
 		if n, most := p.Limit(slot), c.of(p.Preset, slot); n > most {
-			return fmt.Errorf("limit of %s must be 1 to %d in preset %q, got %d", slot, most, cmp.Or(p.Preset, PresetSingle), n)
+			return fmt.Errorf("limit of %s must be %s in preset %q, got %d", slot, oneTo(most), cmp.Or(p.Preset, PresetSingle), n)
 		}
 	}
 	if n := p.Limits[MiniProgram]; n != 0 && int(n) != p.Limit(Web) {
 		return fmt.Errorf("MiniProgram counts as Web: its limit must be absent or Web's %d, got %d", p.Limit(Web), n)
 	}
 	return nil
+}
+
+func oneTo(most int) string {
+	if most == 1 {
+		return "1"
+	}
+	return fmt.Sprintf("1 to %d", most)
 }
 
 // same reports whether two groupings exclude the same pairs, whatever the numbers.

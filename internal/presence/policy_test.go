@@ -299,7 +299,7 @@ func TestValidate(t *testing.T) {
 		{parsePolicy("custom Web=11"), Ceilings{}, "limit of Web must be 1 to 10"},
 
 		{parsePolicy("single Android=1"), Ceilings{}, ""},
-		{parsePolicy("single Android=2"), Ceilings{}, `limit of Android must be 1 to 1 in preset "single", got 2`},
+		{parsePolicy("single Android=2"), Ceilings{}, `limit of Android must be 1 in preset "single", got 2`},
 		{Policy{Limits: Limits{Mac: 2}}, Ceilings{}, `in preset "single", got 2`},
 		{parsePolicy("dual iPhone=2"), Ceilings{}, "limit of iPhone"},
 		{parsePolicy("triple Linux=2"), Ceilings{}, "limit of Linux"},
@@ -312,7 +312,7 @@ func TestValidate(t *testing.T) {
 
 		{parsePolicy("multi Android=100"), Ceilings{Native: 100}, ""},
 		{parsePolicy("multi Android=101"), Ceilings{Native: 100}, "1 to 100"},
-		{parsePolicy("single Android=2"), Ceilings{Native: 100}, "1 to 1"},
+		{parsePolicy("single Android=2"), Ceilings{Native: 100}, "must be 1 in preset"},
 		{parsePolicy("single Android=5"), Ceilings{NativeElsewhere: 5}, ""},
 		{parsePolicy("single Android=6"), Ceilings{NativeElsewhere: 5}, "1 to 5"},
 		{parsePolicy("multi Web=100"), Ceilings{Web: 100}, ""},

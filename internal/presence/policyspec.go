@@ -100,19 +100,27 @@ func (p *Policy) Spec() PolicySpec {
 	if s.Preset == "" {
 		s.Preset = PresetSingle
 	}
-	at := map[uint8]int{}
 	for slot := range slotPlatforms {
 		s.Limits[slot.String()] = p.Limit(slot)
-		if s.Preset != PresetCustom {
-			continue
-		}
-		i, ok := at[p.Groups[slot]]
-		if !ok {
-			i = len(s.Groups)
-			at[p.Groups[slot]] = i
-			s.Groups = append(s.Groups, nil)
-		}
-		s.Groups[i] = append(s.Groups[i], slot.String())
+	}
+	if s.Preset == PresetCustom {
+		s.Groups = p.GroupNames()
 	}
 	return s
+}
+
+// GroupNames returns the exclusive groups, ordered by their first platform.
+func (p *Policy) GroupNames() [][]string {
+	var groups [][]string
+	at := map[uint8]int{}
+	for slot := range slotPlatforms {
+		i, ok := at[p.Groups[slot]]
+		if !ok {
+			i = len(groups)
+			at[p.Groups[slot]] = i
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], slot.String())
+	}
+	return groups
 }

@@ -14,6 +14,8 @@ const (
 	MaxDeviceModel = 64        // bytes
 	MaxInstID      = 1<<31 - 1 // InstIDs are 1..MaxInstID
 	MaxCustom      = 100       // bytes of custom status
+	MaxNick        = 500       // bytes
+	MaxFaceURL     = 500       // bytes
 )
 
 // ValidUserID reports whether s is a UserID: 1..32 bytes of 0x20..0x7e.
@@ -145,6 +147,9 @@ type User struct {
 	LastSeenMS   int64 // last time an instance was Online, 0 = never
 	CustomStatus string
 	Instances    []Instance // in order of login time, then InstID
+	// Nick and FaceURL are what an import said. Nothing uses them; they are
+	// forgotten when the account is deleted.
+	Nick, FaceURL string
 }
 
 // Status is the user's status: Online before PushOnline before Offline.

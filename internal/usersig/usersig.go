@@ -33,11 +33,12 @@ const (
 
 // Bounds.
 const (
-	// MaxSize is the longest UserSig in bytes. One without a buffer has about 220.
-	// A buffer of the reference's SDKs has up to some 200 bytes, which makes some
-	// 600; random buffers fit up to about 1,000 bytes, those issued in stored
-	// blocks (the reference's default) up to about 980.
-	MaxSize = 2048
+	// MaxSize is the longest UserSig in bytes (rest.md section 5). One without a
+	// buffer has about 220; one with a buffer of 200 bytes, as long as the
+	// reference's SDKs make, about 500. Random buffers fit up to some 5,700 bytes,
+	// in stored blocks, which the reference's Go module writes, up to some 4,400.
+	// A Login frame of the native protocol leaves up to some 490 bytes less.
+	MaxSize = 8192
 	// MaxInflated is the longest document in bytes.
 	MaxInflated = 8192
 	// MaxAheadS is how far TLS.time may lie in the future, in seconds.
@@ -78,7 +79,7 @@ type scratch struct {
 	inflater inflater
 	document document // aliases doc
 	packed   [maxPacked]byte
-	doc      [MaxInflated + 1]byte // one byte more than allowed, to see what is too long
+	doc      [MaxInflated]byte
 	text     [sha256.BlockSize + maxText]byte
 	mac      [base64Size]byte
 }

@@ -49,6 +49,19 @@ var testWriters = map[int]*zlib.Writer{}
 func packed(t testing.TB, doc string, level int) string {
 	t.Helper()
 	var b bytes.Buffer
+	z := writer(t, &b, level)
+	if _, err := z.Write([]byte(doc)); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return encoding.EncodeToString(b.Bytes())
+}
+
+// writer returns a writer of the level; it is used again by the next call.
+func writer(t testing.TB, b *bytes.Buffer, level int) *zlib.Writer {
+	t.Helper()
 	z := testWriters[level]
 	if z == nil {
 		var err error
@@ -57,14 +70,8 @@ func packed(t testing.TB, doc string, level int) string {
 		}
 		testWriters[level] = z
 	}
-	z.Reset(&b)
-	if _, err := z.Write([]byte(doc)); err != nil {
-		t.Fatal(err)
-	}
-	if err := z.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return encoding.EncodeToString(b.Bytes())
+	z.Reset(b)
+	return z
 }
 
 // vectorDoc is the vector's document in another order, with white space.
@@ -115,7 +122,7 @@ func TestSignRefuses(t *testing.T) {
 		"line end in user":  func() (string, error) { return Sign("k", 1, "a\nb", 1, 1, nil) },
 		"user not ASCII":    func() (string, error) { return Sign("k", 1, "\xff", 1, 1, nil) },
 		"buffer far beyond": func() (string, error) { return Sign("k", 1, "u", 1, 1, make([]byte, 10_000)) },
-		"buffer too random": func() (string, error) { return Sign("k", 1, "u", 1, 1, random(2000)) },
+		"buffer beyond":     func() (string, error) { return Sign("k", 1, "u", 1, 1, random(6000)) }, // its base64 alone would fit
 	} {
 		if sig, err := sign(); err == nil {
 			t.Errorf("%s: signed as %q", name, sig)
@@ -263,7 +270,7 @@ func TestSizeLimit(t *testing.T) {
 	}
 	// One byte more is no whole base64 text, but it must be the size that refuses it.
 	r := Verify([]byte(sized(MaxSize)+"_"), vectorCheck(vectorTime))
-	if r.Code != Malformed || !strings.Contains(r.Text, "2049 bytes") {
+	if r.Code != Malformed || !strings.Contains(r.Text, "8193 bytes") {
 		t.Errorf("%d bytes: %+v", MaxSize+1, r)
 	}
 }
@@ -435,7 +442,7 @@ func TestTamperedDocument(t *testing.T) {
 		for flip := byte(1); flip != 0; flip <<= 1 {
 			b := []byte(doc)
 			b[i] ^= flip
-			if r := Verify([]byte(packed(t, string(b), 1)), vectorCheck(vectorTime)); r.Code == OK {
+			if r := Verify([]byte(packed(t, string(b), zlib.NoCompression)), vectorCheck(vectorTime)); r.Code == OK {
 				t.Errorf("byte %d ^ %d: %q passes", i, flip, b)
 			}
 		}
@@ -493,4 +500,40 @@ func officialVerify(app uint32, key, user, sig string, now time.Time, buf []byte
 		return official.VerifyUserSig(uint64(app), key, user, sig, now)
 	}
 	return official.VerifyUserSigWithBuf(uint64(app), key, user, sig, now, buf)
+}
+
+// TestUserbufFits: buffers as long as MaxSize's comment says fit, in both forms.
+func TestUserbufFits(t *testing.T) {
+	c := &Check{AppID: math.MaxUint32, UserID: strings.Repeat("u", 32), Secrets: []string{"k"}, NowS: vectorTime}
+	for _, n := range []int{1, 200, 900, 1025, 2048, 4400} {
+		sig, err := Sign("k", c.AppID, c.UserID, vectorTime, 86400*365, random(n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := Verify([]byte(sig), c); r.Code != OK {
+			t.Errorf("%d bytes: %+v", n, r)
+		}
+		if r := Verify([]byte(packed(t, string(unpacked(t, []byte(sig))), zlib.NoCompression)), c); r.Code != OK {
+			t.Errorf("%d bytes, stored: %+v", n, r)
+		}
+		t.Logf("a buffer of %d bytes makes a UserSig of %d", n, len(sig))
+	}
+}
+
+// TestLongestUserbuf: Sign makes no UserSig that Verify refuses, and refuses no
+// buffer that MaxSize's comment says fits.
+func TestLongestUserbuf(t *testing.T) {
+	c := &Check{AppID: math.MaxUint32, UserID: strings.Repeat("u", 32), Secrets: []string{"k"}, NowS: vectorTime}
+	for n := 5000; n < 6200; n += 50 {
+		sig, err := Sign("k", c.AppID, c.UserID, vectorTime, 86400*365, random(n))
+		if err != nil {
+			if n <= 5700 {
+				t.Errorf("%d bytes: %v", n, err)
+			}
+			continue
+		}
+		if r := Verify([]byte(sig), c); r.Code != OK || len(sig) > MaxSize {
+			t.Errorf("%d bytes: a UserSig of %d: %+v", n, len(sig), r)
+		}
+	}
 }

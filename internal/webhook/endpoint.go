@@ -49,16 +49,18 @@ func (ep *endpoint) allowed(nowMS int64) int {
 	return ep.window
 }
 
-// wake says that app may have a runnable lane.
-func (d *Dispatcher) wake(app uint32) {
+// wake says that apps may have runnable lanes.
+func (d *Dispatcher) wake(apps []uint32) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	ep := d.endpoints[app]
-	if ep == nil {
-		ep = &endpoint{app: app, window: min(firstWindow, d.o.MaxPerEndpoint)}
-		d.endpoints[app] = ep
+	for _, app := range apps {
+		ep := d.endpoints[app]
+		if ep == nil {
+			ep = &endpoint{app: app, window: min(firstWindow, d.o.MaxPerEndpoint)}
+			d.endpoints[app] = ep
+		}
+		d.wakeLocked(ep)
 	}
-	d.wakeLocked(ep)
 }
 
 func (d *Dispatcher) wakeLocked(ep *endpoint) {
@@ -71,7 +73,7 @@ func (d *Dispatcher) wakeLocked(ep *endpoint) {
 func (d *Dispatcher) spawnLocked(ep *endpoint) {
 	nowMS := d.nowMS()
 	switch allowed := ep.allowed(nowMS); {
-	case d.aborted:
+	case d.stopped:
 	case allowed == 0:
 		d.armLocked(ep, nowMS, ep.heldMS)
 	case ep.workers >= allowed:
@@ -124,14 +126,14 @@ func (d *Dispatcher) passOnLocked() {
 
 // closeIdleLocked tells Close when nothing is in flight any more.
 func (d *Dispatcher) closeIdleLocked() {
-	if !d.closing || d.workers > 0 {
+	if !d.closing.Load() || d.workers > 0 {
 		return
 	}
 	for _, ep := range d.endpoints {
 		ep.disarm()
 	}
 	if !d.idleClosed {
-		d.idleClosed, d.aborted = true, true // no worker starts any more
+		d.idleClosed, d.stopped = true, true // no worker starts any more
 		close(d.idle)
 	}
 }
@@ -139,7 +141,7 @@ func (d *Dispatcher) closeIdleLocked() {
 // armLocked sees to it that ep is woken at atMS, or in a second if it is held:
 // its settings may have changed by then.
 func (d *Dispatcher) armLocked(ep *endpoint, nowMS, atMS int64) {
-	if d.closing {
+	if d.closing.Load() {
 		return
 	}
 	if nowMS < ep.heldMS {
@@ -164,7 +166,7 @@ func (ep *endpoint) disarm() {
 func (d *Dispatcher) fire(ep *endpoint, atMS int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if ep.timerMS != atMS || d.closing {
+	if ep.timerMS != atMS || d.closing.Load() {
 		return // replaced by another while it was on its way
 	}
 	ep.timer, ep.timerMS = nil, 0
@@ -179,7 +181,8 @@ func (d *Dispatcher) followURLLocked(ep *endpoint) {
 		return
 	}
 	if ep.client != nil {
-		ep.client.host.CloseIdleConnections()
+		ep.client.retired.Store(true)
+		d.retired = append(d.retired, ep.client)
 	}
 	ep.client, ep.url = nil, ""
 	ep.open, ep.fails, ep.holds, ep.heldMS = false, 0, 0, 0
@@ -187,21 +190,21 @@ func (d *Dispatcher) followURLLocked(ep *endpoint) {
 	d.o.Outbox.Hurry(ep.app)
 }
 
-// succeedLocked notes a good answer: one more attempt at once may be made.
-func (d *Dispatcher) succeedLocked(ep *endpoint) {
-	if ep.open {
-		d.o.Logger.Info("webhook receiver answers again", "app", ep.app)
-	}
+// succeedLocked notes a good answer: one more attempt at once may be made. It
+// reports whether that closed the circuit.
+func (d *Dispatcher) succeedLocked(ep *endpoint) (closed bool) {
+	closed = ep.open
 	ep.open, ep.fails, ep.holds, ep.heldMS = false, 0, 0, 0
 	ep.window = min(ep.window+1, d.o.MaxPerEndpoint)
+	return closed
 }
 
-// failLocked notes a bad answer. Only the first attempt at an event says
+// failLocked notes a bad answer and reports whether it opened the circuit. Only the first attempt at an event says
 // something new of the endpoint: a single event that the receiver chokes on
 // must not hold up the others. With the circuit open, a failure after the hold
 // is a probe's, or as good as one; one before it comes from an attempt that
 // began earlier.
-func (d *Dispatcher) failLocked(ep *endpoint, r result, attempts int) {
+func (d *Dispatcher) failLocked(ep *endpoint, r result, attempts int) (opened bool) {
 	nowMS := d.nowMS()
 	held := nowMS < ep.heldMS
 	ep.window = max(1, ep.window/2)
@@ -210,21 +213,20 @@ func (d *Dispatcher) failLocked(ep *endpoint, r result, attempts int) {
 		ep.heldMS = max(ep.heldMS, nowMS+wait.Milliseconds())
 	}
 	if !r.outcome.endpointDown() {
-		return
+		return false
 	}
 	if attempts == 0 {
 		ep.fails++
 	}
 	down := ep.fails >= openAfter || r.outcome == outcomeGone
-	if ep.open && !held || !ep.open && down {
+	opened = !ep.open && down
+	if ep.open && !held || opened {
 		d.openLocked(ep, nowMS, r)
 	}
+	return opened
 }
 
 func (d *Dispatcher) openLocked(ep *endpoint, nowMS int64, r result) {
-	if !ep.open {
-		d.o.Logger.Warn("webhook receiver fails; holding back", "app", ep.app, "outcome", string(r.outcome), "status", r.status)
-	}
 	wait := d.o.HoldMax
 	if r.outcome != outcomeGone {
 		wait = d.jitterLocked(d.o.HoldBase, d.o.HoldMax, ep.holds)

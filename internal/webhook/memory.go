@@ -136,14 +136,22 @@ func (m *Memory) makeRoomLocked(l *lane, nowMS int64, shed *Shed) bool {
 	return true
 }
 
+// maxLook bounds the apps that are looked at to find the one that gives way.
+const maxLook = 64
+
 // largestLocked returns the app with the most events among those that have one
-// to give; home, the app that appends, counts with the event to come.
+// to give; home, the app that appends, counts with the event to come. With very
+// many apps it is the largest of some, taken by chance: the largest backlogs
+// are soon found, and an append costs no more than that.
 func (m *Memory) largestLocked(home *appQueue) *appQueue {
-	best, most := home, 0
+	best, most, looked := home, 0, 0
 	if oldestFree(home) != nil {
 		most = home.count + 1
 	}
 	for _, a := range m.apps {
+		if looked++; looked > maxLook {
+			break
+		}
 		if a.count > most && oldestFree(a) != nil {
 			best, most = a, a.count
 		}

@@ -159,6 +159,33 @@ func TestWhoGivesWay(t *testing.T) {
 	}
 }
 
+// TestManyApps: with more apps than are looked at, the bound holds and the
+// large backlogs pay for nearly all.
+func TestManyApps(t *testing.T) {
+	const small, big = 10 * maxLook, 5000
+	m := newMemory(t, MemoryOptions{MaxEvents: small + big})
+	for i := range small {
+		m.add(t, event(uint32(i+1), "u", 1))
+	}
+	events := make([]Event, big)
+	for i := range events {
+		events[i] = event(100_000, fmt.Sprint(i), 1)
+	}
+	m.add(t, events...)
+	for i := range events {
+		events[i].Key.UserID = fmt.Sprint("more", i)
+	}
+	if shed := m.add(t, events...); shed.Diverted != big {
+		t.Errorf("%+v gave way to %d events", shed, big)
+	}
+	if s := m.Stats(); s.Events != small+big {
+		t.Errorf("%d events, want %d", s.Events, small+big)
+	}
+	if left := len(m.Apps()); left != small+1 {
+		t.Errorf("%d apps left, want all %d: the large backlog pays for itself", left, small+1)
+	}
+}
+
 // TestFullClears: the alarm goes off when a tenth of the room is free.
 func TestFullClears(t *testing.T) {
 	m := newMemory(t, MemoryOptions{MaxEvents: 20})

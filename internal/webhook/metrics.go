@@ -10,9 +10,11 @@ import (
 //
 //	rollcall_webhook_events_total{result}     counter: what became of events. delivered; no_url (the app has no
 //	                                          receiver); coalesced, diverted (outbox full); gave_up (too old);
-//	                                          closed (came after Close); lost (the outbox could not take them)
+//	                                          closed (came after Close); lost (the outbox could not take them);
+//	                                          left (in the outbox when Close ended)
 //	rollcall_webhook_attempts_total{outcome}  counter: attempts by outcome: ok, status, redirect, gone, busy, body,
-//	                                          too_large, code, timeout, connect, refused_address, closed, url
+//	                                          too_large, code, timeout, connect, refused_address, closed, url,
+//	                                          stopped (broken off by Close)
 //	rollcall_webhook_attempt_seconds          histogram: how long an attempt took
 //	rollcall_webhook_delivery_seconds         histogram: from queueing an event to its acknowledgement
 //	rollcall_webhook_outbox_events            gauge: events that wait or are out for an attempt
@@ -40,6 +42,7 @@ const (
 	resultGaveUp    = "gave_up"
 	resultClosed    = "closed"
 	resultLost      = "lost"
+	resultLeft      = "left"
 )
 
 func newMeters(set *metrics.Set) meters {
@@ -49,7 +52,7 @@ func newMeters(set *metrics.Set) meters {
 		attempt:  set.Histogram("rollcall_webhook_attempt_seconds"),
 		delivery: set.Histogram("rollcall_webhook_delivery_seconds"),
 	}
-	for _, r := range []string{resultDelivered, resultNoURL, resultCoalesced, resultDiverted, resultGaveUp, resultClosed, resultLost} {
+	for _, r := range []string{resultDelivered, resultNoURL, resultCoalesced, resultDiverted, resultGaveUp, resultClosed, resultLost, resultLeft} {
 		m.results[r] = set.Counter(fmt.Sprintf("rollcall_webhook_events_total{result=%q}", r))
 	}
 	for _, o := range outcomes {

@@ -25,13 +25,14 @@ const (
 	outcomeTimeout  outcome = "timeout" // no whole answer in time
 	outcomeConnect  outcome = "connect" // no connection: name, dial, TLS
 	outcomeRefused  outcome = "refused_address"
-	outcomeClosed   outcome = "closed" // the connection broke before the answer was whole
-	outcomeURL      outcome = "url"    // the URL cannot be used
+	outcomeClosed   outcome = "closed"  // the connection broke before the answer was whole
+	outcomeURL      outcome = "url"     // the URL cannot be used
+	outcomeStopped  outcome = "stopped" // broken off by Close
 )
 
 var outcomes = []outcome{
 	outcomeOK, outcomeStatus, outcomeRedirect, outcomeGone, outcomeBusy, outcomeBody, outcomeTooLarge,
-	outcomeCode, outcomeTimeout, outcomeConnect, outcomeRefused, outcomeClosed, outcomeURL,
+	outcomeCode, outcomeTimeout, outcomeConnect, outcomeRefused, outcomeClosed, outcomeURL, outcomeStopped,
 }
 
 // endpointDown reports whether the outcome speaks of the endpoint, not of the event.

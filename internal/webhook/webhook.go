@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rollcall-im/rollcall/internal/clock"
@@ -41,7 +42,7 @@ type Options struct {
 	MaxBytes       int64 // of the default outbox, default 64 MiB
 	MaxDeadLetters int   // of the default outbox, default 10,000
 
-	MaxInFlight    int // attempts at once, default 256
+	MaxInFlight    int // attempts at once, default 256; at most FilesPerAttempt times as many files are open
 	MaxPerEndpoint int // attempts at once to one app's receiver, default 32
 
 	AllowPrivate  bool // receivers on private and link-local addresses
@@ -57,6 +58,11 @@ type Options struct {
 	HoldBase, HoldMax time.Duration
 	// MaxRetryAfter bounds what a receiver may ask for. Default 10 min.
 	MaxRetryAfter time.Duration
+
+	// CloseTimeout is how long Close goes on making attempts, unless its context
+	// ends first; CloseGrace how long after that the attempts in flight may take.
+	// Defaults 5 s and 2 s.
+	CloseTimeout, CloseGrace time.Duration
 
 	// Epoch goes into every webhook-id. A durable outbox keeps one for good;
 	// default: random, so that a node without a store reuses no id.
@@ -78,7 +84,6 @@ func (o *Options) validate() error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	o.Network.setDefaults()
 	setDefault(&o.MaxInFlight, 256)
 	setDefault(&o.MaxPerEndpoint, 32)
 	setDefault(&o.RetryBase, time.Second)
@@ -86,12 +91,18 @@ func (o *Options) validate() error {
 	setDefault(&o.HoldBase, 2*time.Second)
 	setDefault(&o.HoldMax, 30*time.Second)
 	setDefault(&o.MaxRetryAfter, 10*time.Minute)
+	setDefault(&o.CloseTimeout, 5*time.Second)
+	setDefault(&o.CloseGrace, 2*time.Second)
 	if o.MaxInFlight < 1 || o.MaxPerEndpoint < 1 {
 		return fmt.Errorf("webhook: attempts in flight must be at least 1, got %d in all and %d per endpoint", o.MaxInFlight, o.MaxPerEndpoint)
 	}
 	if o.RetryBase < 0 || o.RetryMax < o.RetryBase || o.HoldBase < 0 || o.HoldMax < o.HoldBase {
 		return fmt.Errorf("webhook: waits must not be negative nor above their maximum, got retry %v to %v, hold %v to %v", o.RetryBase, o.RetryMax, o.HoldBase, o.HoldMax)
 	}
+	if o.CloseTimeout < 0 || o.CloseGrace < 0 {
+		return fmt.Errorf("webhook: the time to close must not be negative, got %v and %v", o.CloseTimeout, o.CloseGrace)
+	}
+	o.Network.setDefaults(resolverSocketsPerAttempt * o.MaxInFlight)
 	o.setRandom()
 	return o.setOutbox()
 }
@@ -125,16 +136,23 @@ type Dispatcher struct {
 	// Immutable after New.
 	o      Options
 	meters meters
-	conns  connSet // has its own lock
+	conns  *connSet // has its own lock
+	// life ends when Close breaks off the attempts in flight.
+	life    context.Context
+	endLife context.CancelFunc
 
-	// Guarded by mu, which is never held during I/O.
+	// Atomic.
+	closing atomic.Bool // no new events; workers go on until nothing is runnable
+
+	// Guarded by mu. Event loops take it in Transitions, so nobody holds it
+	// while logging, opening or closing a connection.
 	mu         sync.Mutex
 	endpoints  map[uint32]*endpoint
 	workers    int           // running, of all endpoints
 	probes     int           // of them, on endpoints whose circuit is open
 	starved    []*endpoint   // want a worker when one is free, oldest first
-	closing    bool          // no new events; workers go on until nothing is runnable
-	aborted    bool          // workers end after their attempt, none starts
+	retired    []*client     // of former URLs, whose idle connections are to be closed
+	stopped    bool          // workers end after their attempt, none starts
 	idle       chan struct{} // closed when closing and no worker is left
 	idleClosed bool
 }
@@ -144,22 +162,28 @@ func New(o Options) (*Dispatcher, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	d := &Dispatcher{o: o, meters: newMeters(o.Metrics), endpoints: make(map[uint32]*endpoint), idle: make(chan struct{})}
+	d := &Dispatcher{o: o, meters: newMeters(o.Metrics), conns: newConnSet(connsPerAttempt * o.MaxInFlight), endpoints: make(map[uint32]*endpoint), idle: make(chan struct{})}
+	d.life, d.endLife = context.WithCancel(context.Background())
 	d.registerGauges(o.Metrics)
-	for _, app := range o.Outbox.Apps() {
-		d.wake(app)
-	}
+	d.wake(o.Outbox.Apps())
 	return d, nil
 }
 
 // Transitions takes those transitions that are events (EventSeq != 0) of apps
 // that have a receiver; the rest is dropped. It waits for no receiver. When the
 // outbox is full, events give way as the Outbox says, counted, never silently.
+//
+// It is part of every decision of the node. A batch without an event that is
+// wanted takes no lock and allocates nothing; any other takes the outbox's lock
+// and the Dispatcher's once each, for a moment.
 func (d *Dispatcher) Transitions(ts []presence.Transition) {
-	nowMS := d.nowMS()
+	var nowMS int64
 	var events []Event
 	for i := range ts {
 		if d.wanted(&ts[i]) {
+			if events == nil {
+				nowMS = d.nowMS() // not before: mostly nobody listens
+			}
 			events = append(events, newEvent(&ts[i], d.o.Epoch, nowMS))
 		}
 	}
@@ -174,9 +198,7 @@ func (d *Dispatcher) Transitions(ts []presence.Transition) {
 	}
 	d.meters.count(resultCoalesced, shed.Coalesced)
 	d.meters.count(resultDiverted, shed.Diverted)
-	for _, app := range apps {
-		d.wake(app)
-	}
+	d.wake(apps)
 }
 
 // wanted reports whether t is to be told, and counts it if it is not.
@@ -188,7 +210,7 @@ func (d *Dispatcher) wanted(t *presence.Transition) bool {
 		d.meters.count(resultNoURL, 1)
 		return false
 	}
-	if d.isClosing() {
+	if d.closing.Load() {
 		d.meters.count(resultClosed, 1)
 		return false
 	}
@@ -252,42 +274,58 @@ func (d *Dispatcher) Stats() Stats {
 	return s
 }
 
-// Close takes no more events, delivers what is runnable, and returns when
-// nothing is in flight, or with ctx's error after breaking off what is. Events
-// that wait for their next attempt stay in the outbox. More calls do the same.
+// Close takes no more events and delivers those that are runnable until there
+// is none, ctx ends, or CloseTimeout is over. The attempts then in flight have
+// CloseGrace to end before they are broken off, which is held against nobody:
+// so Close returns within CloseGrace after ctx has ended. What is left stays in
+// the outbox, is counted and logged; that is no error. More calls wait for the
+// first. Call it after what calls Transitions has stopped.
 func (d *Dispatcher) Close(ctx context.Context) error {
-	d.mu.Lock()
-	if !d.closing {
-		d.closing = true
-		d.closeIdleLocked()
+	first := d.beginClose()
+	if !d.waitIdle(ctx, d.o.CloseTimeout) {
+		d.stopClaims()
+		if !d.waitIdle(context.WithoutCancel(ctx), d.o.CloseGrace) {
+			d.endLife()
+			d.conns.closeAll()
+			<-d.idle // attempts end now: their dials and connections do
+		}
 	}
-	d.mu.Unlock()
-	err := d.waitIdle(ctx)
+	d.endLife()
 	d.conns.closeAll()
-	if left := d.o.Outbox.Stats().Events; left > 0 {
+	if left := d.o.Outbox.Stats().Events; left > 0 && first {
+		d.meters.count(resultLeft, left)
 		d.o.Logger.Warn("webhook events were not delivered before the stop", "events", left)
 	}
-	return err
+	return nil
 }
 
-func (d *Dispatcher) waitIdle(ctx context.Context) error {
-	select {
-	case <-d.idle:
-		return nil
-	case <-ctx.Done():
-	}
-	d.mu.Lock()
-	d.aborted = true
-	d.mu.Unlock()
-	d.conns.closeAll()
-	<-d.idle // attempts end now: their connections are closed
-	return fmt.Errorf("webhook: attempts were broken off: %w", ctx.Err())
-}
-
-func (d *Dispatcher) isClosing() bool {
+func (d *Dispatcher) beginClose() (first bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.closing
+	first = d.closing.CompareAndSwap(false, true)
+	if first {
+		d.closeIdleLocked()
+	}
+	return first
+}
+
+func (d *Dispatcher) stopClaims() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stopped = true
+}
+
+// waitIdle waits until no worker is left; it reports false if ctx ends or limit
+// is over before that. Like time-outs of attempts, limit is of the machine's clock.
+func (d *Dispatcher) waitIdle(ctx context.Context, limit time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	select {
+	case <-d.idle:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 func (d *Dispatcher) reach() reach {

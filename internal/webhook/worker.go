@@ -1,7 +1,6 @@
 package webhook
 
 import (
-	"errors"
 	"time"
 
 	"github.com/rollcall-im/rollcall/internal/directory"
@@ -47,7 +46,7 @@ func (d *Dispatcher) goOn(ep *endpoint, probe, first bool) (signal uint64, ok bo
 	defer d.mu.Unlock()
 	nowMS := d.nowMS()
 	switch {
-	case d.aborted, ep.workers > ep.allowed(nowMS):
+	case d.stopped, ep.workers > ep.allowed(nowMS):
 		// Too many, or held back: spawnLocked sees to a timer.
 	case probe != ep.open:
 		// The circuit has changed: spawnLocked starts one of the other kind.
@@ -102,6 +101,10 @@ func (d *Dispatcher) attempt(ep *endpoint, e *Event, w *directory.Webhook, now t
 	r := result{outcome: outcomeURL}
 	if c := d.clientFor(ep, w.URL); c != nil {
 		r = c.post(e, w, now)
+		c.closeIfRetired()
+		if r.outcome != outcomeOK && d.life.Err() != nil {
+			r = result{outcome: outcomeStopped}
+		}
 		d.meters.attempt.Update(d.o.Clock.Now().Sub(now).Seconds())
 	}
 	d.meters.attempts[r.outcome].Inc()
@@ -110,34 +113,51 @@ func (d *Dispatcher) attempt(ep *endpoint, e *Event, w *directory.Webhook, now t
 
 // clientFor returns the client for url, nil if the URL cannot be used.
 func (d *Dispatcher) clientFor(ep *endpoint, url string) *client {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.followURLLocked(ep)
-	if ep.url == url {
-		return ep.client
-	}
-	c, err := newClient(url, d.reach(), &d.o.Network, &d.conns, d.o.MaxPerEndpoint, d.trimIdle)
+	c, retired, err := d.useURL(ep, url)
+	closeIdle(retired)
 	if err != nil {
-		// The error quotes the URL, and its query may hold a secret.
-		d.o.Logger.Warn("webhook URL cannot be used", "app", ep.app, "refused", errors.Is(err, ErrAddressRefused))
+		d.o.Logger.Warn("webhook URL cannot be used", "app", ep.app, "error", err)
 	}
-	ep.client, ep.url = c, url
 	return c
 }
 
-// trimIdle keeps the idle connections of many endpoints from piling up: it is
-// called before each dial, and twice the attempts in flight is plenty.
-func (d *Dispatcher) trimIdle() {
-	if d.conns.len() < 2*d.o.MaxInFlight {
-		return
-	}
+// useURL makes ep's client for url unless it has one, and hands over the
+// clients of former URLs. The error is of the making, so it comes once per URL.
+func (d *Dispatcher) useURL(ep *endpoint, url string) (c *client, retired []*client, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.followURLLocked(ep)
+	retired, d.retired = d.retired, nil
+	if ep.url != url {
+		ep.client, err = newClient(d.life, url, d.reach(), &d.o.Network, d.conns, d.o.MaxPerEndpoint, d.trimIdle)
+		ep.url = url
+	}
+	return ep.client, retired, err
+}
+
+func closeIdle(clients []*client) {
+	for _, c := range clients {
+		c.host.CloseIdleConnections()
+	}
+}
+
+// trimIdle closes the idle connections of all endpoints, so that many endpoints
+// do not pile them up. A dial that finds no room calls it.
+func (d *Dispatcher) trimIdle() { closeIdle(d.clients()) }
+
+// clients returns those of all URLs in use and of the former ones that may have
+// idle connections.
+func (d *Dispatcher) clients() []*client {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := d.retired
+	d.retired = nil
 	for _, ep := range d.endpoints {
 		if ep.client != nil {
-			ep.client.host.CloseIdleConnections()
+			all = append(all, ep.client)
 		}
 	}
+	return all
 }
 
 // settle tells the outbox and the endpoint what came of an attempt.
@@ -146,23 +166,42 @@ func (d *Dispatcher) settle(ep *endpoint, e *Event, w *directory.Webhook, r resu
 		d.o.Outbox.Ack(e)
 		d.meters.count(resultDelivered, 1)
 		d.meters.delivery.Update(float64(d.nowMS()-e.QueuedMS) / 1000)
-		d.mu.Lock()
-		d.succeedLocked(ep)
-		d.mu.Unlock()
+		d.succeed(ep)
+		return
+	}
+	if r.outcome == outcomeStopped {
+		d.o.Outbox.Nack(e, d.nowMS()) // it says nothing of the receiver
 		return
 	}
 	d.o.Logger.Debug("webhook attempt failed", "app", ep.app, "id", e.ID(), "attempt", e.Attempts+1, "outcome", string(r.outcome), "status", r.status)
 	d.o.Outbox.Nack(e, min(d.fail(ep, e, w, r), e.QueuedMS+w.GiveUpMS))
 }
 
+func (d *Dispatcher) succeed(ep *endpoint) {
+	d.mu.Lock()
+	closed := d.succeedLocked(ep)
+	d.mu.Unlock()
+	if closed {
+		d.o.Logger.Info("webhook receiver answers again", "app", ep.app)
+	}
+}
+
 // fail notes a failed attempt and returns when the event may be tried again.
 func (d *Dispatcher) fail(ep *endpoint, e *Event, w *directory.Webhook, r result) (nextMS int64) {
+	nextMS, opened := d.noteFailure(ep, e, w, r)
+	if opened {
+		d.o.Logger.Warn("webhook receiver fails; holding back", "app", ep.app, "outcome", string(r.outcome), "status", r.status)
+	}
+	return nextMS
+}
+
+func (d *Dispatcher) noteFailure(ep *endpoint, e *Event, w *directory.Webhook, r result) (nextMS int64, opened bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if w.URL != ep.url {
-		return d.nowMS() // it speaks of a receiver that is no longer wanted
+		return d.nowMS(), false // it speaks of a receiver that is no longer wanted
 	}
-	d.failLocked(ep, r, e.Attempts)
+	opened = d.failLocked(ep, r, e.Attempts)
 	wait := d.jitterLocked(d.o.RetryBase, d.o.RetryMax, e.Attempts)
-	return d.nowMS() + max(wait, min(r.retryAfter, d.o.MaxRetryAfter)).Milliseconds()
+	return d.nowMS() + max(wait, min(r.retryAfter, d.o.MaxRetryAfter)).Milliseconds(), opened
 }

@@ -64,6 +64,39 @@ func accountsBounds(w *world) {
 	}
 }
 
+// accountsProfiles: an import's profile is kept member by member, within bounds,
+// and deletion forgets it.
+func accountsProfiles(w *world) {
+	text := func(s string) *string { return &s }
+	mustHave := func(nick, face string) {
+		w.Helper()
+		if u := w.user("alice"); u.User.Nick != nick || u.User.FaceURL != face {
+			w.Fatalf("nick %q, face %q; want %q, %q", u.User.Nick, u.User.FaceURL, nick, face)
+		}
+	}
+	w.mustAnswer(w.importProfiles(directory.Profile{Nick: text("Alice"), FaceURL: text("https://h/a")}), ok)
+	mustHave("Alice", "https://h/a")
+	w.mustAnswer(w.accounts(directory.AccountsImport, "alice"), ok)
+	w.mustAnswer(w.importProfiles(directory.Profile{}), ok)
+	mustHave("Alice", "https://h/a")
+	w.mustAnswer(w.importProfiles(directory.Profile{FaceURL: text("")}), ok)
+	mustHave("Alice", "")
+	w.login("alice", device(presence.Web, "w1"))
+	mustHave("Alice", "")
+	for n, code := range map[int]int{499: ok, 500: ok, 501: directory.CodeBadRequest} {
+		w.mustAnswer(w.importProfiles(directory.Profile{Nick: text(strings.Repeat("n", n))}), code)
+		w.mustAnswer(w.importProfiles(directory.Profile{FaceURL: text(strings.Repeat("f", n))}), code)
+	}
+	w.mustAnswer(w.importProfiles(directory.Profile{Nick: text("A"), FaceURL: text("B")}), ok)
+	if op := w.importProfiles(directory.Profile{}, directory.Profile{}); op.Code != directory.CodeBadRequest {
+		w.Errorf("two profiles of one account: code %d", op.Code)
+	}
+	w.mustAnswer(w.accounts(directory.AccountsDelete, "alice"), ok)
+	w.clock.Advance(1e9)
+	w.mustAnswer(w.accounts(directory.AccountsImport, "alice"), ok)
+	mustHave("", "")
+}
+
 // accountsDelete: deletion kicks all, and only a UserSig from then on brings the account back.
 func accountsDelete(w *world) {
 	w.setPolicy(presence.PresetMulti, nil)

@@ -70,3 +70,26 @@ func leaveWithoutDone(w *world) {
 	w.d.Leave(w.leaveOp(op, directory.LeaveLogout))
 	w.await("alice is Offline", func() bool { return w.query("alice").Users[0].Status == presence.Offline })
 }
+
+// An engine does not keep device ids: the link says which of a user's devices it was.
+func leaveByLink(w *world) {
+	w.setPolicy(presence.PresetMulti, nil)
+	w.login("alice", device(presence.Android, "d1"))
+	web := w.login("alice", device(presence.Web, "w1"))
+	l := w.leaveOp(web, directory.LeaveLinkClosed)
+	l.DeviceID = ""
+	if !w.doLeave(l) {
+		w.Error("the Leave changed nothing")
+	}
+	if w.doLeave(l) {
+		w.Error("the second Leave changed something")
+	}
+	got := w.user("alice").User.Instances
+	if len(got) != 1 || got[0].Device.ID != "d1" || got[0].Status != presence.Online {
+		w.Errorf("alice has %+v, want d1 Online alone", got)
+	}
+	l.Platform = presence.Android
+	if w.doLeave(l) {
+		w.Error("a Leave of the other platform changed something")
+	}
+}

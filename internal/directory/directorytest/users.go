@@ -109,4 +109,10 @@ func userDetails(w *world) {
 	if op := w.user("bob"); op.Code != missing || len(op.User.Instances) != 0 {
 		w.Fatalf("unknown user: code %d", op.Code)
 	}
+	c := w.completion("user of an unknown app")
+	other := &directory.UserOp{Key: presence.Key{App: app + 1, UserID: "alice"}, Done: func(*directory.UserOp) { c.done() }}
+	w.d.User(other)
+	if c.wait(); other.Code != directory.CodeUnknownApp {
+		w.Fatalf("unknown app: code %d", other.Code)
+	}
 }

@@ -253,6 +253,19 @@ func (w *world) accounts(a directory.AccountsAction, users ...string) *directory
 	return op
 }
 
+// importProfiles imports alice with a profile, or more than there are accounts.
+func (w *world) importProfiles(profiles ...directory.Profile) *directory.AccountsOp {
+	w.Helper()
+	c := w.completion("import")
+	op := &directory.AccountsOp{
+		App: app, Action: directory.AccountsImport, UserIDs: []string{"alice"}, Profiles: profiles,
+		NowMS: w.nowMS(), Done: func(*directory.AccountsOp) { c.done() },
+	}
+	w.d.Accounts(op)
+	c.wait()
+	return op
+}
+
 func (w *world) update(op *directory.UpdateAppOp) *directory.UpdateAppOp {
 	w.Helper()
 	c := w.completion(fmt.Sprintf("update of app %d", op.SDKAppID))
