@@ -1,11 +1,17 @@
 package wheel
 
 import (
+	"bytes"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,7 +26,10 @@ import (
 // All times are CPU times, of the whole process where others' goroutines and the
 // collector take part.
 
-var peersRounds = flag.Int("peers", 0, "compare the wheel with its peers in so many rounds and print the tables")
+var (
+	peersRounds = flag.Int("peers", 0, "compare the wheel with its peers in so many rounds and print the tables")
+	peer        = flag.Int("peer", -1, "measure this make of timers only, for -peers")
+)
 
 // timers are a million timers of one make.
 type timers interface {
@@ -173,12 +182,18 @@ func (a *antlabsTimers) stop() {
 	<-a.done
 }
 
-// figures are what one make of timers costs.
-type figures struct {
-	schedule, refresh, cancel, expire float64 // CPU ns per timer
-	bytes, objects                    float64 // per timer
-	gcMS                              float64 // CPU of one collection with all of them live
-	expireMB                          float64 // what the process took from the system meanwhile
+// figures are the measured values of one round, in the order of the columns or rows.
+type figures []float64
+
+// column is a figure of each make.
+type column struct{ name, format string }
+
+var columns = [...]column{
+	{"schedule ns", "%.0f"}, {"refresh ns", "%.1f"}, {"cancel ns", "%.0f"},
+	{"bytes", "%.2f"}, {"objects", "%.2f"},
+	{"GC CPU ms", "%.1f"}, // one collection with all of them live
+	{"expire ns", "%.0f"},
+	{"expire MB", "%.0f"}, // taken from the system meanwhile
 }
 
 // perTimer is the CPU time that f takes, in ns per timer.
@@ -199,41 +214,44 @@ func memStats() (m runtime.MemStats) {
 const massDelay = 8 * time.Second
 
 // measure puts a million timers of a make through their life.
-func measure(mk func() timers, ids []uint32) (f figures) {
+func measure(mk func() timers, ids []uint32) figures {
 	handles := memStats()
 	t := mk()
 	before := memStats()
-	if _, ok := t.(interface{ realClock() }); !ok {
+	if _, real := t.(interface{ realClock() }); !real {
 		before = handles // the wheel's arrays are the timers
 		if l, ok := t.(*lazy); ok {
 			before.HeapAlloc += uint64(8 * len(l.seenMS)) // the link's own stamp
 		}
 	}
 	spread := func(i int) time.Duration { return 280*time.Second + time.Duration(i%120_000)*time.Millisecond }
-	f.schedule = perTimer(func() {
+	schedule := perTimer(func() {
 		for i, id := range ids {
 			t.schedule(id, spread(i*7919))
 		}
 	})
 	after := memStats()
-	f.bytes = (float64(after.HeapAlloc) - float64(before.HeapAlloc)) / million
-	f.objects = (float64(after.HeapObjects) - float64(before.HeapObjects)) / million
-	f.gcMS = perTimer(runtime.GC) * million / 1e6
+	collect := perTimer(runtime.GC) * million / 1e6
 	order := slices.Clone(ids)
 	rand.New(rand.NewPCG(3, 4)).Shuffle(million, func(i, j int) { order[i], order[j] = order[j], order[i] })
-	f.refresh = perTimer(func() {
+	refresh := perTimer(func() {
 		for i, id := range order {
 			t.refresh(id, spread(i*104729))
 		}
 	})
-	f.cancel = perTimer(func() {
+	cancel := perTimer(func() {
 		for _, id := range ids {
 			t.cancel(id)
 		}
 	})
 	t.stop()
-	f.expire, f.expireMB = massExpiry(mk, ids, massDelay)
-	return f
+	expire, taken := massExpiry(mk, ids, massDelay)
+	return figures{
+		schedule, refresh, cancel,
+		(float64(after.HeapAlloc) - float64(before.HeapAlloc)) / million,
+		(float64(after.HeapObjects) - float64(before.HeapObjects)) / million,
+		collect, expire, taken,
+	}
 }
 
 // massExpiry is a million timers that fire at one moment.
@@ -260,12 +278,20 @@ func massExpiry(mk func() timers, ids []uint32, delay time.Duration) (ns, mb flo
 	return ns, (float64(after.Sys) - float64(before.Sys)) / 1e6
 }
 
-// ownFigures are the targets that only the wheel has.
-type ownFigures struct {
-	visitNS, visits, core   float64 // steady state: per visit, visits per tick, % of a core
-	stepUS, p99US, worstUS  float64 // steps of 4096 while a million expire together
-	steadyWorstUS, expireNS float64
-	missNS                  float64 // a dependent cache miss, for scale
+// row is a figure of the wheel alone, most of them with a target.
+type row struct{ what, target, format string }
+
+var rows = [...]row{
+	{"a dependent cache miss in 32 MiB, for scale", "-", "%.0f ns"},
+	{"steady state", "<= 0.02 % of a core", "%.4f %%"},
+	{"visits per tick of 128 ms", "-", "%.0f"},
+	{"CPU per visit", "-", "%.1f ns"},
+	{"tick, 99.9 %", "<= 500 us", "%.0f us"},
+	{"tick, slowest", "<= 500 us", "%.0f us"},
+	{"1 M expire together: step of 4096, average", "<= 500 us", "%.0f us"},
+	{"1 M expire together: step of 4096, 99 %", "<= 500 us", "%.0f us"},
+	{"1 M expire together: step of 4096, slowest", "<= 500 us", "%.0f us"},
+	{"1 M expire together: the wheel's own rate", ">= 0.1 M/s", "%.0f M/s"},
 }
 
 // measureMiss is the time of a dependent read somewhere in 32 MiB.
@@ -298,143 +324,135 @@ func threadCPU() int64 {
 
 // measureOwn runs the wheel for two time-outs of links that all live, then lets
 // them all fall silent.
-func measureOwn(ids []uint32) (f ownFigures) {
+func measureOwn(ids []uint32) figures {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	f.missNS = measureMiss(ids)
+	miss := measureMiss(ids)
 	e := newEager().(*eager)
 	for i, id := range ids {
 		e.schedule(id, time.Duration(i)*timeoutMS*time.Millisecond/million)
 	}
-	visits, ticks := 0, 0
 	heard := uint32(0)
 	rearm := func(uint32) int64 { // heard within the last two minutes
 		heard = heard*1664525 + 1013904223
 		return e.nowMS + timeoutMS - int64(heard>>8)%120_000
 	}
-	var cpu, worst int64
-	for ; e.nowMS < 3*timeoutMS; ticks++ {
-		e.nowMS += DefaultTickMS
-		from := threadCPU()
-		n, _ := e.w.Advance(e.nowMS, budget, rearm)
-		took := threadCPU() - from
-		if e.nowMS > timeoutMS { // the first round sets the scene
-			cpu, visits, worst = cpu+took, visits+n, max(worst, took)
-		} else {
-			ticks = -1
-		}
-	}
-	f.visitNS, f.visits = float64(cpu)/float64(visits), float64(visits)/float64(ticks)
-	f.core = float64(cpu) / float64(ticks) / (DefaultTickMS * 1e6) * 100
-	f.steadyWorstUS = float64(worst) / 1e3
-	e.massSteps(ids, &f)
-	return f
-}
-
-// massSteps lets all timers expire at one moment and times each step.
-func (e *eager) massSteps(ids []uint32, f *ownFigures) {
+	e.steps(timeoutMS, rearm) // sets the scene
+	ticks, visits := e.steps(2*timeoutMS, rearm)
+	cpu := sum(ticks)
+	core := cpu / float64(len(ticks)) / (DefaultTickMS * 1e6) * 100
 	for _, id := range ids {
 		e.schedule(id, timeoutMS*time.Millisecond)
 	}
 	e.nowMS += timeoutMS
-	var steps []int64
-	for more := true; more; {
-		from := threadCPU()
-		_, more = e.w.Advance(e.nowMS, budget, func(uint32) int64 { return 0 })
-		steps = append(steps, threadCPU()-from)
+	mass, _ := e.steps(DefaultTickMS, func(uint32) int64 { return 0 })
+	return figures{
+		miss, core, float64(visits) / float64(len(ticks)), cpu / float64(visits),
+		ticks[len(ticks)*999/1000] / 1e3, ticks[len(ticks)-1] / 1e3,
+		sum(mass) / float64(len(mass)) / 1e3, mass[len(mass)*99/100] / 1e3, mass[len(mass)-1] / 1e3,
+		million / sum(mass) * 1e3,
 	}
-	var sum int64
-	for _, s := range steps {
-		sum += s
-	}
-	slices.Sort(steps)
-	f.stepUS = float64(sum) / float64(len(steps)) / 1e3
-	f.p99US = float64(steps[len(steps)*99/100]) / 1e3
-	f.worstUS = float64(steps[len(steps)-1]) / 1e3
-	f.expireNS = float64(sum) / million
 }
 
-// median of what get takes from the rounds.
-func median[T any](rounds []T, get func(*T) float64) float64 {
+// steps lets the time pass and returns what each Advance took, in ns of CPU, sorted.
+func (e *eager) steps(ms int64, due func(uint32) int64) (took []float64, visits int) {
+	for end := e.nowMS + ms; e.nowMS < end; {
+		e.nowMS += DefaultTickMS
+		for more := true; more; {
+			n, from := 0, threadCPU()
+			n, more = e.w.Advance(e.nowMS, budget, due)
+			took = append(took, float64(threadCPU()-from))
+			visits += n
+		}
+	}
+	slices.Sort(took)
+	return took, visits
+}
+
+func sum(v []float64) (s float64) {
+	for _, x := range v {
+		s += x
+	}
+	return s
+}
+
+// median of figure i of the rounds.
+func median(rounds []figures, i int) float64 {
 	v := make([]float64, len(rounds))
-	for i := range rounds {
-		v[i] = get(&rounds[i])
+	for r := range rounds {
+		v[r] = rounds[r][i]
 	}
 	slices.Sort(v)
 	return v[len(v)/2]
 }
 
-// TestPeers prints the comparison, medians of the rounds: make bench-wheel.
+// TestPeers prints the comparison, medians of the rounds: make bench-wheel. Each
+// make has a process of its own: a million goroutines leave traces in the heap.
 func TestPeers(t *testing.T) {
+	if *peer >= 0 {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+		f := measureOwn
+		if *peer < len(makes) {
+			f = func(ids []uint32) figures { return measure(makes[*peer].make, ids) }
+		}
+		if err := json.NewEncoder(os.Stdout).Encode(f(shuffled())); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
 	if *peersRounds == 0 {
 		t.Skip("-peers not given")
 	}
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	ids := shuffled()
-	own := make([]ownFigures, *peersRounds)
-	all := make([][]figures, len(makes))
-	for r := range own {
-		own[r] = measureOwn(ids)
-		for i, m := range makes {
-			all[i] = append(all[i], measure(m.make, ids))
+	all := make([][]figures, len(makes)+1)
+	for range *peersRounds {
+		for i := range all {
+			all[i] = append(all[i], inProcess(t, i))
 		}
 	}
-	printOwn(own)
-	printPeers(all)
+	printOwn(all[len(makes)])
+	printPeers(all[:len(makes)])
 }
 
-func printOwn(f []ownFigures) {
-	row := func(what, target string, get func(*ownFigures) float64, format string) {
-		fmt.Printf("| %s | %s | "+format+" |\n", what, target, median(f, get))
+// inProcess measures a make, or the wheel alone, in a process of its own.
+func inProcess(t *testing.T, i int) (f figures) {
+	cmd := exec.Command(os.Args[0], "-test.run=^TestPeers$", "-peer", strconv.Itoa(i))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("process for make %d: %v", i, err)
 	}
+	if err := json.NewDecoder(bytes.NewReader(out)).Decode(&f); err != nil {
+		t.Fatalf("make %d said %q: %v", i, out, err)
+	}
+	return f
+}
+
+func printOwn(f []figures) {
 	fmt.Printf("\n| 1 M timers, medians of %d rounds | target | figure |\n| --- | --- | --- |\n", len(f))
-	row("a dependent cache miss in 32 MiB", "-", func(f *ownFigures) float64 { return f.missNS }, "%.0f ns")
-	row("steady state", "<= 0.02 % of a core", func(f *ownFigures) float64 { return f.core }, "%.4f %%")
-	row("visits per tick of 128 ms", "-", func(f *ownFigures) float64 { return f.visits }, "%.0f")
-	row("CPU per visit", "-", func(f *ownFigures) float64 { return f.visitNS }, "%.1f ns")
-	row("slowest tick", "<= 500 us", func(f *ownFigures) float64 { return f.steadyWorstUS }, "%.0f us")
-	row("1 M expire together: step of 4096, average", "<= 500 us", func(f *ownFigures) float64 { return f.stepUS }, "%.0f us")
-	row("1 M expire together: step of 4096, 99 %", "<= 500 us", func(f *ownFigures) float64 { return f.p99US }, "%.0f us")
-	row("1 M expire together: step of 4096, slowest", "<= 500 us", func(f *ownFigures) float64 { return f.worstUS }, "%.0f us")
-	row("1 M expire together: rate of the wheel alone", ">= 0.1 M/s", func(f *ownFigures) float64 { return 1e3 / f.expireNS }, "%.0f M/s")
+	for i, r := range rows {
+		fmt.Printf("| %s | %s | "+r.format+" |\n", r.what, r.target, median(f, i))
+	}
 }
 
 func printPeers(all [][]figures) {
-	columns := []struct {
-		name   string
-		format string
-		get    func(*figures) float64
-	}{
-		{"schedule ns", "%.0f", func(f *figures) float64 { return f.schedule }},
-		{"refresh ns", "%.1f", func(f *figures) float64 { return f.refresh }},
-		{"cancel ns", "%.0f", func(f *figures) float64 { return f.cancel }},
-		{"bytes", "%.2f", func(f *figures) float64 { return f.bytes }},
-		{"objects", "%.2f", func(f *figures) float64 { return f.objects }},
-		{"GC CPU ms", "%.1f", func(f *figures) float64 { return f.gcMS }},
-		{"expire ns", "%.0f", func(f *figures) float64 { return f.expire }},
-		{"expire MB", "%.0f", func(f *figures) float64 { return f.expireMB }},
-	}
 	fmt.Print("\n| per timer, 1 M timers |")
 	for _, c := range columns {
 		fmt.Printf(" %s |", c.name)
 	}
-	fmt.Print("\n| --- |")
-	for range columns {
-		fmt.Print(" --- |")
-	}
-	for i, m := range makes {
-		fmt.Printf("\n| %s |", m.name)
-		for _, c := range columns {
-			fmt.Printf(" "+c.format+" |", median(all[i], c.get))
+	fmt.Print("\n| --- |" + strings.Repeat(" --- |", len(columns)))
+	for m := range makes {
+		fmt.Printf("\n| %s |", makes[m].name)
+		for i, c := range columns {
+			fmt.Printf(" "+c.format+" |", median(all[m], i))
 		}
 	}
 	fmt.Print("\n| best peer : this wheel |")
-	for _, c := range columns {
-		best := median(all[2], c.get)
-		for _, peer := range all[3:] {
-			best = min(best, median(peer, c.get))
+	for i := range columns {
+		best := median(all[2], i)
+		for _, other := range all[3:] {
+			best = min(best, median(other, i))
 		}
-		if own := median(all[0], c.get); own > 0.005 {
+		if own := median(all[0], i); own > 0.01 {
 			fmt.Printf(" %.1f |", best/own)
 		} else {
 			fmt.Print(" - |")
@@ -452,12 +470,9 @@ func BenchmarkPeers(b *testing.B) {
 			for b.Loop() {
 				rounds = append(rounds, measure(m.make, ids))
 			}
-			b.ReportMetric(median(rounds, func(f *figures) float64 { return f.schedule }), "ns/schedule")
-			b.ReportMetric(median(rounds, func(f *figures) float64 { return f.refresh }), "ns/refresh")
-			b.ReportMetric(median(rounds, func(f *figures) float64 { return f.cancel }), "ns/cancel")
-			b.ReportMetric(median(rounds, func(f *figures) float64 { return f.expire }), "ns/expire")
-			b.ReportMetric(median(rounds, func(f *figures) float64 { return f.bytes }), "B/timer")
-			b.ReportMetric(median(rounds, func(f *figures) float64 { return f.gcMS }), "ms/GC")
+			for i, c := range columns {
+				b.ReportMetric(median(rounds, i), strings.ReplaceAll(c.name, " ", "-"))
+			}
 		})
 	}
 }

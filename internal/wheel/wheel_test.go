@@ -494,3 +494,36 @@ func TestTurnBehind(t *testing.T) {
 		t.Fatalf("%d late timers fired, want %d; %d others left", late, slots, len(due))
 	}
 }
+
+// A million timers of links that come, beat and go cost at most 8 bytes each,
+// everything included.
+func TestBytesPerTimer(t *testing.T) {
+	w := New(Options{})
+	w.Grow(million)
+	rng := rand.New(rand.NewPCG(1, 2))
+	now := int64(0)
+	random := func() int64 { return now + timeoutMS - rng.Int64N(120_000) }
+	for id := range uint32(million) {
+		w.Schedule(id, rng.Int64N(timeoutMS))
+	}
+	for now < 2*timeoutMS {
+		now += 10 * DefaultTickMS
+		w.Advance(now, noBudget, func(uint32) int64 { return random() })
+		for range 1000 { // a link goes, another gets its slot
+			id := rng.Uint32N(million)
+			w.Schedule(id, now+10_000)
+			w.Schedule(id, random())
+		}
+	}
+	check(t, w)
+	size := uintptr(len(w.positions))*unsafe.Sizeof(posSeg{}) + uintptr(len(w.chunks))*unsafe.Sizeof(chunkSeg{}) +
+		uintptr(len(w.last))*4 + uintptr(len(w.occ)+len(w.late))*8 + uintptr(cap(w.positions)+cap(w.chunks))*8
+	if w.due != nil {
+		t.Error("near timers made the wheel keep due times")
+	}
+	if perTimer := float64(size) / million; perTimer > 8 {
+		t.Errorf("%.2f bytes per timer, want at most 8", perTimer)
+	} else {
+		t.Logf("%.2f bytes per timer", perTimer)
+	}
+}
