@@ -25,7 +25,7 @@ import (
 // Of members that come twice the last one counts, here as there, and as
 // encoding/json has it.
 
-// text returns b as a string without a copy. It is valid as long as b is not written.
+// aliased returns b as a string without a copy. It is valid as long as b is not written.
 func aliased(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // queryScanner reads a body of the usual shape.
