@@ -8,7 +8,7 @@ import (
 	"github.com/rollcall-im/rollcall/internal/presence"
 )
 
-// Reading a query. The general scanner takes about 20 ns for an id, most of it
+// Reading a query. The general scanner takes about 23 ns for an id, most of it
 // byte by byte and through calls of functions of its caller. Nearly all bodies
 // are of one shape, though, for which there is a scanner of its own:
 //
@@ -25,7 +25,7 @@ import (
 // Of members that come twice the last one counts, here as there, and as
 // encoding/json has it.
 
-// text returns b as a string without a copy. It is valid as long as b is not written.
+// aliased returns b as a string without a copy. It is valid as long as b is not written.
 func aliased(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // queryScanner reads a body of the usual shape.
@@ -82,7 +82,7 @@ func (sc *queryScanner) member(q *queryRequest) bool {
 	if !sc.next('"') {
 		return false
 	}
-	name := sc.plain()
+	name := sc.name()
 	if !sc.next(':') {
 		return false
 	}
@@ -111,68 +111,79 @@ func (sc *queryScanner) flag(to *bool) bool {
 	return true
 }
 
+// accounts reads the array of ids. What happens for each id stands in one loop
+// on local variables: this is where nearly all of the time goes.
 func (sc *queryScanner) accounts(q *queryRequest) bool {
 	if !sc.next('[') {
 		return false
 	}
-	ids := q.ids[:0]
-	for {
-		if !sc.next('"') {
+	b, pos, ids := sc.b, sc.pos, q.ids[:0]
+	for more := true; more; {
+		if pos >= len(b) || b[pos] != '"' {
+			if sc.pos = pos; !sc.next('"') {
+				return false
+			}
+			pos = sc.pos - 1
+		}
+		pos++
+		begin := pos
+		for pos+8 <= len(b) {
+			if odd := oddBytes(binary.LittleEndian.Uint64(b[pos:])); odd != 0 {
+				pos += bits.TrailingZeros64(odd) / 8
+				break
+			}
+			pos += 8
+		}
+		if pos+8 > len(b) {
+			pos = endOfPlain(b, pos)
+		}
+		if pos >= len(b) || b[pos] != '"' || pos == begin || pos-begin > presence.MaxUserID || len(ids) == maxQuery {
 			return false
 		}
-		id := sc.plain()
-		if id == "" || len(ids) == maxQuery {
-			return false
+		ids = append(ids, sc.s[begin:pos])
+		pos++
+		if more = pos < len(b) && b[pos] == ','; more {
+			pos++
+			continue
 		}
-		ids = append(ids, id)
-		if !sc.next(',') {
-			break
-		}
+		sc.pos = pos
+		more = sc.next(',')
+		pos = sc.pos
 	}
 	q.ids, q.count, q.toAccount = ids, len(ids), '['
 	return sc.next(']')
 }
 
-// plain reads the rest of a string of 1 to presence.MaxUserID bytes of
-// 0x20..0x7e without escapes; "" if it is another one.
-func (sc *queryScanner) plain() string {
+// endOfPlain returns the position of the first byte from pos on that is not a
+// plainByte, len(b) if there is none.
+func endOfPlain(b []byte, pos int) int {
+	for pos < len(b) && plainByte(b[pos]) {
+		pos++
+	}
+	return pos
+}
+
+// name reads the rest of a string without escapes; "" if there is none.
+func (sc *queryScanner) name() string {
 	begin := sc.pos
-	for end := begin; end-begin <= presence.MaxUserID && end+8 <= len(sc.b); end += 8 {
-		odd := oddBytes(binary.LittleEndian.Uint64(sc.b[end:]))
-		if odd == 0 {
-			continue
-		}
-		end += bits.TrailingZeros64(odd) / 8
-		if sc.b[end] != '"' || end-begin > presence.MaxUserID {
-			return ""
-		}
-		sc.pos = end + 1
-		return sc.s[begin:end]
+	sc.pos = endOfPlain(sc.b, begin)
+	if sc.pos == len(sc.b) || sc.b[sc.pos] != '"' {
+		return ""
 	}
-	return sc.plainTail(begin)
+	sc.pos++
+	return sc.s[begin : sc.pos-1]
 }
 
-// plainTail is plain for the last bytes of a body, and for strings that are too long.
-func (sc *queryScanner) plainTail(begin int) string {
-	for end := begin; end < len(sc.b) && end-begin <= presence.MaxUserID; end++ {
-		switch c := sc.b[end]; {
-		case c == '"':
-			sc.pos = end + 1
-			return sc.s[begin:end]
-		case c < 0x20 || c > 0x7e || c == '\\':
-			return ""
-		}
-	}
-	return ""
-}
+// plainByte reports whether c may stand in a UserID and needs no escape.
+func plainByte(c byte) bool { return c >= 0x20 && c <= 0x7e && c != '"' && c != '\\' }
 
-// oddBytes has bit 7 set in the first byte of w that is a quote, a backslash or
-// no byte of a UserID, and in no byte before it; those behind it may be wrong.
-// (See "Determine if a word has a zero byte" and "a byte less than n" in Sean
-// Eron Anderson's Bit Twiddling Hacks: a borrow runs upwards from a byte that is
-// one, never from one that is none.)
+// oddBytes has bit 7 set in the first byte of w that is not a plainByte, and in
+// no byte before it; those behind it may be wrong. It subtracts or adds so that
+// bit 7 of a wrong byte turns on: a borrow or a carry into the next byte comes
+// from a wrong byte only. (After Sean Eron Anderson's Bit Twiddling Hacks, less
+// what w itself says of bytes from 0x80 on.)
 func oddBytes(w uint64) uint64 {
 	const ones = 0x0101010101010101
-	quote, slash, del := w^ones*'"', w^ones*'\\', w^ones*0x7f
-	return ((w-ones*0x20)&^w | (quote-ones)&^quote | (slash-ones)&^slash | (del-ones)&^del | w) & (ones * 0x80)
+	quote, slash := w^ones*'"', w^ones*'\\'
+	return ((quote - ones) | (slash - ones) | (w - ones*0x20) | (w + ones) | w) & (ones * 0x80)
 }

@@ -46,6 +46,7 @@ func Run(t *testing.T, open func(t *testing.T, o Options) directory.Directory) {
 		{"kick/tickets by sequence", kickTickets},
 		{"query", queryOrder},
 		{"query/room is reused", queryReuse},
+		{"query/ids are not kept", queryKeepsNoIDs},
 		{"accounts", accountsLife},
 		{"accounts/bounds", accountsBounds},
 		{"accounts/delete", accountsDelete},

@@ -2,6 +2,7 @@ package directorytest
 
 import (
 	"fmt"
+	"unsafe"
 
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/presence"
@@ -69,6 +70,32 @@ func queryReuse(w *world) {
 			if (u.Code == presence.CodeOK) != known || (u.Status == presence.Online) != known || (len(u.Instances) == 1) != (known && op.Detail) {
 				w.Fatalf("%s of %d: %+v", op.UserIDs[i], n, u)
 			}
+		}
+	}
+}
+
+// queryKeepsNoIDs: UserIDs are the caller's again from Done on, and the
+// instances of one user end where those of the next begin.
+func queryKeepsNoIDs(w *world) {
+	w.setPolicy(presence.PresetMulti, nil)
+	for _, user := range []string{"alice", "bobby"} {
+		w.login(user, device(presence.Web, "w1"))
+		w.login(user, device(presence.Android, "d1"))
+	}
+	memory := []byte("alicebobbycarol")
+	text := unsafe.String(&memory[0], len(memory))
+	op := &directory.QueryOp{App: app, UserIDs: []string{text[:5], text[5:10], text[10:]}, Detail: true}
+	w.doQuery(op)
+	copy(memory, "xxxxxxxxxxxxxxx")
+	_ = append(op.Users[0].Instances, directory.InstanceState{})
+	for i, n := range []int{2, 2, 0} {
+		if in := op.Users[i].Instances; len(in) != n || n > 0 && (in[0].Platform != presence.Web || in[1].Platform != presence.Android) {
+			w.Errorf("user %d: %+v", i, in)
+		}
+	}
+	for user, code := range map[string]int{"alice": presence.CodeOK, "bobby": presence.CodeOK, "carol": presence.CodeAccountNotExist, "xxxxx": presence.CodeAccountNotExist} {
+		if got := w.query(user).Users[0].Code; got != code {
+			w.Errorf("%s: code %d, want %d", user, got, code)
 		}
 	}
 }
