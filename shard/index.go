@@ -119,7 +119,7 @@ func (t *Table) compare(x index, p *probe, slot *atomic.Uint64, w *words) (found
 			t.stop()
 			// It is another's. It was so while the entry led here, unless the
 			// line has been used again since.
-			if slot.Load() == e && l.still(w) {
+			if slot.Load() == e && t.arena.line(uint32(e)) == l && l.still(w) {
 				return false, true
 			}
 		}
@@ -143,7 +143,7 @@ func (t *Table) fetch(x index, shard uint32, slot *atomic.Uint64, e uint64, l *l
 		return l.read(w) && w[wordStamp]|stampPending == v
 	}
 	t.stop()
-	return l.read(w) && w[wordStamp]&stampPending == 0
+	return l.read(w) && w[wordStamp]&(stampPending|stampMore) == 0
 }
 
 // still reports whether l holds what was read from it.
@@ -169,7 +169,7 @@ func (t *Table) rest(w *words, b []byte) (stream []byte, whole bool) {
 	var c words
 	for n := uint32(w[wordLink] >> 32); n != 0; n = uint32(c[wordLink]) {
 		t.stop()
-		if !t.arena.line(n).read(&c) || c[wordStamp] != w[wordStamp]&^stampPending {
+		if !t.arena.line(n).read(&c) || c[wordStamp] != w[wordStamp]&^stampPending|stampMore {
 			return b, false
 		}
 		b = appendPart(b, &c)

@@ -36,7 +36,8 @@ const (
 
 const (
 	stampMark    = 1 << 63
-	stampPending = 1 // not settled
+	stampPending = 1       // not settled
+	stampMore    = 1 << 62 // of a further line: never to be taken for a head
 
 	seqBits    = 43
 	seenBits   = 43
@@ -169,7 +170,7 @@ func (d *draft) part(i int, stamp uint64, next uint32) (w words) {
 	var buf [56]byte // words 1 to 7
 	copy(buf[4:], d.stream[d.tail+i*moreRoom:])
 	binary.LittleEndian.PutUint32(buf[:], next)
-	w[wordStamp] = stamp
+	w[wordStamp] = stamp | stampMore
 	for j := range 7 {
 		w[1+j] = binary.LittleEndian.Uint64(buf[8*j:])
 	}

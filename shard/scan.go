@@ -46,6 +46,9 @@ func (t *Table) Scan(c Cursor, max int, visit func(k presence.Key, u *presence.U
 	}
 	s := scratches.Get().(*scratch)
 	defer scratches.Put(s)
+	// What a Lookup lent lies in s.text still: no string of it may be kept.
+	clear(s.user.Instances[:cap(s.user.Instances)])
+	s.user = presence.User{Instances: s.user.Instances[:0]}
 	n := uint32(t.ShardOf(c.hash))
 	for from, more := c.hash, true; more; {
 		var end uint64

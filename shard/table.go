@@ -48,7 +48,7 @@
 //   - Get, GetStatus, Lookup, LookupStatus: lock-free, and a writer stopped
 //     anywhere stops none of them. They look again only if the shard's index was
 //     replaced meanwhile (once per doubling) or a record was used again while
-//     they read it (once per grace writes to the shard, 32): no storm of retries.
+//     they read it (once per 32 lines that writes to the shard retire, one write or more): no storm of retries.
 //   - Scan: the same, per bucket; and again for a place that was written while
 //     it was read.
 //   - Put, Delete: serialized by the caller per shard, O(1). They take the
