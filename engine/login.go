@@ -261,7 +261,7 @@ func (l *Loop) admitLogin(s *Session, c *loginCall, fx *effects) {
 	l.core.m.login(0)
 	times := c.app.Timeouts.Of(s.platform)
 	if c.app.CloseOnSigEnd {
-		s.sigEndS = uint32(min((c.sigEndMS+999)/1000, math.MaxUint32))
+		s.sigEndS = uint32(min(c.sigEndMS/1000+min(c.sigEndMS%1000, 1), math.MaxUint32))
 	}
 	d := &c.op.Decision
 	ok := codec.LoginOK{

@@ -514,7 +514,7 @@ func (l *Loop) pollAt(s *Session) int64 {
 func (l *Loop) untilMS(s *Session) int64 { return moment(s.until).near(l.now.MonoMS) }
 
 // silentAt is when an online session has been silent for too long, MonoMS.
-func (l *Loop) silentAt(s *Session) int64 { return s.seen.past(l.now.MonoMS) + int64(s.until) }
+func (l *Loop) silentAt(s *Session) int64 { return s.seen.near(l.now.MonoMS) + int64(s.until) }
 
 // arm sets when the session's state ends by itself.
 func (l *Loop) arm(s *Session, d time.Duration) {

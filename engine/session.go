@@ -54,9 +54,6 @@ type Session struct {
 // as all are near it.
 type moment uint32
 
-// past returns the MonoMS of a moment of the last 49 days.
-func (m moment) past(nowMS int64) int64 { return nowMS - int64(uint32(nowMS)-uint32(m)) }
-
 // near returns the MonoMS of a moment less than 24 days away, before or after.
 func (m moment) near(nowMS int64) int64 { return nowMS + int64(int32(uint32(m)-uint32(nowMS))) }
 

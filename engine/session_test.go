@@ -571,11 +571,6 @@ func TestSessionSize(t *testing.T) {
 // A moment names one MonoMS, at the bounds of what is near and around 2^32.
 func TestMoment(t *testing.T) {
 	for _, now := range []int64{0, 1, 1<<31 - 1, 1 << 31, 1<<32 - 1, 1 << 32, 1<<32 + 1, 1_900_000_000_000} {
-		for _, d := range []int64{0, 1, 1000, 1<<31 - 1, 1 << 31, 1<<32 - 1} {
-			if got := moment(now - d).past(now); got != now-d {
-				t.Errorf("at %d, %d ms ago is %d", now, d, got)
-			}
-		}
 		for _, d := range []int64{-1 << 31, -1, 0, 1, 1000, 1<<31 - 1} {
 			if got := moment(now + d).near(now); got != now+d {
 				t.Errorf("at %d, %d ms from now is %d", now, d, got)

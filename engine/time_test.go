@@ -2,12 +2,14 @@ package engine
 
 import (
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
 	"github.com/rollcall-im/rollcall/codec"
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/presence"
+	"github.com/rollcall-im/rollcall/internal/usersig"
 )
 
 // late is how much later than due the engine may act: the wheel's tick and ours.
@@ -198,6 +200,27 @@ func TestCloseOnSigEnd(t *testing.T) {
 		k.wantForced(codec.CodeSigEnded)
 		r.wantLog("login alice", "leave alice LinkClosed")
 		r.wantCloses(closeSigEnded, 1)
+	}
+}
+
+// A UserSig that never ends in practice does not end the link.
+func TestCloseOnSigEndFarAway(t *testing.T) {
+	for _, expireS := range []int64{1 << 32, math.MaxInt64 / 1000, math.MaxInt64 - 1, math.MaxInt64} {
+		r := newRig(t)
+		app := r.dir.apps[testApp].Clone()
+		app.CloseOnSigEnd = true
+		r.dir.apps[testApp] = app
+		sig, err := usersig.Sign(app.Keys[0].Secret, testApp, "alice", testStart.Unix(), expireS, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := r.open()
+		m := activeLogin("alice", codec.Android, "d1")
+		m.UserSig = []byte(sig)
+		k.send(loginFrame(m)...)
+		k.want(codec.TypeLoginOK, nil)
+		r.advance(61 * time.Second)
+		k.wantState("online")
 	}
 }
 
