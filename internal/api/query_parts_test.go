@@ -39,7 +39,7 @@ func BenchmarkQueryParts(b *testing.B) {
 	})
 	s, _ := restHandler(b)
 	if !testing.Short() {
-		logInAll(b, s.dir, socketUsers)
+		logInAll(b, s.dir, *userCount)
 		part("directory", func(i int) {
 			q.req.scanPlain(bodies[i])
 			q.op = directory.QueryOp{App: testApp, UserIDs: q.req.ids, Detail: true, Users: q.op.Users, Room: q.op.Room, Done: func(*directory.QueryOp) {}}

@@ -70,15 +70,15 @@ func (r *redisRig) fill(b *testing.B) {
 	defer c.Close()
 	in := bufio.NewReader(c)
 	const batch = 10_000
-	for i := 0; i < socketUsers; i += batch {
+	for i := 0; i < *userCount; i += batch {
 		var out bytes.Buffer
-		for j := i; j < i+batch; j++ {
+		for j := i; j < min(i+batch, *userCount); j++ {
 			fmt.Fprintf(&out, "*3\r\n$3\r\nSET\r\n$16\r\nkey:%012d\r\n$%d\r\n%s\r\n", j, len(redisValue), redisValue)
 		}
 		if _, err := c.Write(out.Bytes()); err != nil {
 			b.Fatal(err)
 		}
-		for range batch {
+		for range min(batch, *userCount-i) {
 			if line, err := in.ReadString('\n'); err != nil || line != "+OK\r\n" {
 				b.Fatalf("redis: %q, %v", line, err)
 			}
@@ -92,7 +92,7 @@ var redisRate = regexp.MustCompile(`throughput summary: ([0-9.]+) requests per s
 // connection, and returns what the server paid per request.
 func (r *redisRig) round(b *testing.B, n int) (cpuUS, rps float64) {
 	requests := max(4000, 400_000/n)
-	args := []string{"-p", r.port, "-c", "16", "-P", "16", "-n", strconv.Itoa(requests), "-r", strconv.Itoa(socketUsers), "MGET"}
+	args := []string{"-p", r.port, "-c", "16", "-P", "16", "-n", strconv.Itoa(requests), "-r", strconv.Itoa(*userCount), "MGET"}
 	for range n {
 		args = append(args, "key:__rand_int__")
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -21,8 +22,7 @@ import (
 )
 
 const (
-	socketUsers  = 1_000_000
-	socketAsks   = 500_000 // ids in the requests of one client, all different users
+	socketAsks   = 500_000 // ids in the requests of a case
 	socketLasts  = time.Second
 	socketClient = 64 // connections
 )
@@ -43,7 +43,10 @@ func median(of []float64) float64 {
 	return s[len(s)/2]
 }
 
-var onlyCases = flag.String("only", "", "rows to measure of the table, as in \"rollcall 500 true\"; default all")
+var (
+	onlyCases = flag.String("only", "", "rows to measure, a regular expression over \"server ids detail\"")
+	userCount = flag.Int("users", 1_000_000, "users in the table of BenchmarkQuerySockets")
+)
 
 // BenchmarkQuerySockets measures querystate over real sockets: this process is
 // the server, on one core's worth of Go threads, wrk the client. Each iteration
@@ -62,8 +65,9 @@ func BenchmarkQuerySockets(b *testing.B) {
 	}
 	rig := newQuerySockets(b)
 	cases := rig.cases()
+	only := regexp.MustCompile(*onlyCases)
 	var redis *redisRig
-	if *onlyCases == "" || strings.HasPrefix(*onlyCases, "redis") {
+	if only.MatchString("redis 500 false") {
 		redis = startRedis(b)
 	}
 	if redis != nil {
@@ -73,7 +77,7 @@ func BenchmarkQuerySockets(b *testing.B) {
 	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	cases = slices.DeleteFunc(cases, func(c *socketCase) bool {
-		return *onlyCases != "" && *onlyCases != fmt.Sprint(c.server, " ", c.ids, " ", c.detail)
+		return !only.MatchString(fmt.Sprint(c.server, " ", c.ids, " ", c.detail))
 	})
 	for b.Loop() {
 		static := map[string]float64{}
@@ -105,7 +109,7 @@ func BenchmarkQuerySockets(b *testing.B) {
 // socketTable formats medians, and in brackets the best of all rounds.
 func socketTable(cases []*socketCase) string {
 	var t strings.Builder
-	fmt.Fprintf(&t, "%d users, %d rounds of %v each, 1 Go thread; median (best)\n", socketUsers, len(cases[0].cpuUS), socketLasts)
+	fmt.Fprintf(&t, "%d users, %d rounds of %v each, 1 Go thread; median (best)\n", *userCount, len(cases[0].cpuUS), socketLasts)
 	fmt.Fprintf(&t, "| server | ids | detail | server CPU per request, us | requests/s/core | M ids/s/core | of static | requests/s seen |\n|---|---|---|---|---|---|---|---|\n")
 	static := map[string]float64{}
 	for _, c := range cases {
@@ -133,7 +137,7 @@ type querySockets struct {
 
 func newQuerySockets(b *testing.B) *querySockets {
 	s, params := restHandler(b)
-	logInAll(b, s.dir, socketUsers)
+	logInAll(b, s.dir, *userCount)
 	s.opts.ListenAPI = "127.0.0.1:0"
 	s.https = []*httpServer{{name: "api", addr: s.opts.ListenAPI, fast: s.newRESTFast()}}
 	if err := s.Start(); err != nil {
@@ -210,7 +214,7 @@ func socketBodies(n int, detail bool) [][]byte {
 	for i := range bodies {
 		ids := make([]string, n)
 		for j := range ids {
-			user = (user + 611_953) % socketUsers // a prime
+			user = (user + 611_953) % *userCount // a prime
 			ids[j] = `"` + benchUser(user) + `"`
 		}
 		flag := 0
