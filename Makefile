@@ -30,6 +30,8 @@ tools:
 
 test: tools ## all tests with the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+	@# The race detector makes pools forget, so tests of allocations are left out above.
+	$(GO) test -run 'Alloc' ./engine ./internal/api ./internal/embedded ./internal/usersig ./shard
 
 test-client: ## an unmodified public client of the cloud's REST API against ours (a module of its own; wants port 443 of a loopback address)
 	@# With a go.mod of the moment, so that a newer requirement of the product need not be repeated there.
