@@ -24,6 +24,7 @@ type quietDriver struct{ fakeDriver }
 func (*quietDriver) CloseWrite(Conn)  {}
 func (*quietDriver) Close(Conn)       {}
 func (*quietDriver) Unread(Conn) bool { return false }
+func (*quietDriver) ForgetAddr(Conn)  {}
 
 // yesDirectory says yes at once and keeps no record.
 type yesDirectory struct{ *fakeDirectory }

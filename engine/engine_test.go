@@ -31,6 +31,7 @@ type safeDirectory struct {
 	mu      sync.Mutex
 	watcher directory.Watcher
 	links   map[string]presence.LinkID
+	addrs   map[string]netip.AddrPort
 	left    map[string]presence.LeaveReason
 	queue   chan func()
 }
@@ -39,6 +40,7 @@ func newSafeDirectory(tb testing.TB) *safeDirectory {
 	d := &safeDirectory{
 		fakeDirectory: newFakeDirectory(),
 		links:         make(map[string]presence.LinkID),
+		addrs:         make(map[string]netip.AddrPort),
 		left:          make(map[string]presence.LeaveReason),
 		queue:         make(chan func(), 10_000),
 	}
@@ -57,6 +59,7 @@ func (d *safeDirectory) Login(op *directory.LoginOp) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.links[op.Key.UserID] = op.Login.Link.ID
+	d.addrs[op.Key.UserID] = op.Login.Link.Addr
 	d.queue <- func() { d.answerLogin(op) }
 }
 
@@ -78,6 +81,12 @@ func (d *safeDirectory) linkOf(user string) presence.LinkID {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.links[user]
+}
+
+func (d *safeDirectory) addrOf(user string) netip.AddrPort {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.addrs[user]
 }
 
 func (d *safeDirectory) leftBy(user string) presence.LeaveReason {

@@ -166,6 +166,9 @@ func (l *Loop) decide(s *Session, device string, m *codec.Login, app *directory.
 		},
 		NowMS: l.now.WallMS,
 	}
+	if !l.debugs() { // the log of its end names the client
+		l.io().ForgetAddr(s.conn)
+	}
 	l.arm(s, l.core.o.DecideTimeout)
 	l.issueLogin(c)
 }

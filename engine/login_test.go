@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -39,12 +40,15 @@ func TestLoginAnswer(t *testing.T) {
 		Cred:   presence.Credential{SigTimeS: testStart.Unix()},
 		Link: presence.Link{
 			Node: testNode, ID: k.s.ID(), Protocol: presence.ProtocolNative, Listener: "native",
-			Addr: addrPort(k.conn.addr), ConnectedMS: testStart.UnixMilli(),
+			Addr: netip.MustParseAddrPort("192.0.2.1:4711"), ConnectedMS: testStart.UnixMilli(),
 		},
 		NowMS: r.clk.Now().UnixMilli(),
 	}
 	if got != want {
 		t.Fatalf("the directory got %+v, want %+v", got, want)
+	}
+	if k.conn.addr != nil {
+		t.Error("the connection was not told that its address is not asked any more")
 	}
 	if got.Link.ID.Gen() == 0 {
 		t.Fatal("generation 0")

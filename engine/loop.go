@@ -473,10 +473,15 @@ func (l *Loop) write(s *Session, id presence.LinkID, p []byte) bool {
 // ends counts the end of a link, once for each, when it is decided.
 func (l *Loop) ends(s *Session, why closeReason, code codec.Code) {
 	l.core.m.closes[why].Inc()
-	if log := l.core.o.Logger; log.Enabled(context.Background(), slog.LevelDebug) {
-		log.Debug("link ends", "link", fmt.Sprintf("%x", uint64(s.id)), "reason", closeReasonNames[why], "code", uint32(code),
+	if l.debugs() {
+		l.core.o.Logger.Debug("link ends", "link", fmt.Sprintf("%x", uint64(s.id)), "reason", closeReasonNames[why], "code", uint32(code),
 			"app", s.app, "user", s.user, "client", s.conn.RemoteAddr())
 	}
+}
+
+// debugs reports whether the log takes what is for debugging.
+func (l *Loop) debugs() bool {
+	return l.core.o.Logger.Enabled(context.Background(), slog.LevelDebug)
 }
 
 // close ends the link at once.

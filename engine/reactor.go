@@ -123,7 +123,7 @@ func (r *reactor) OnTick() (time.Duration, gnet.Action) {
 
 // OnOpen implements gnet.EventHandler.
 func (r *reactor) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
-	d := r.driverOf(c.EventLoop())
+	d := r.driverOf(c)
 	s, refusal := d.loop.Open(c, r.core.Now())
 	if s == nil {
 		return refusal, gnet.Close
@@ -142,7 +142,7 @@ func (r *reactor) OnTraffic(c gnet.Conn) gnet.Action {
 	if err != nil {
 		return gnet.Close
 	}
-	if n := r.driverOf(c.EventLoop()).loop.Data(s, p, r.core.Now()); n > 0 {
+	if n := r.driverOf(c).loop.Data(s, p, r.core.Now()); n > 0 {
 		_, _ = c.Discard(n)
 	}
 	return gnet.None
@@ -151,28 +151,29 @@ func (r *reactor) OnTraffic(c gnet.Conn) gnet.Action {
 // OnClose implements gnet.EventHandler.
 func (r *reactor) OnClose(c gnet.Conn, err error) gnet.Action {
 	if s, ok := c.Context().(*Session); ok {
-		r.driverOf(c.EventLoop()).loop.Closed(s, c, err, r.core.Now())
+		r.driverOf(c).loop.Closed(s, c, err, r.core.Now())
 	}
 	return gnet.None
 }
 
-// driverOf returns the driver of a loop. There are few loops.
-func (r *reactor) driverOf(el gnet.EventLoop) *driver {
+// driverOf returns the driver of a connection's loop. There are few loops.
+func (r *reactor) driverOf(c gnet.Conn) *driver {
+	el := c.EventLoop()
 	for _, d := range *r.drivers.Load() {
 		if d.el == el {
 			return d
 		}
 	}
-	return r.learn(el)
+	return r.learn(c)
 }
 
-// learn gives a loop that is seen for the first time its Loop. It runs on el, so
-// nobody else learns the same one.
-func (r *reactor) learn(el gnet.EventLoop) *driver {
+// learn gives a loop that is seen for the first time, by its connection c, its
+// Loop. It runs on that loop, so nobody else learns the same one.
+func (r *reactor) learn(c gnet.Conn) *driver {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	known := *r.drivers.Load()
-	d := &driver{core: r.core, loop: r.core.loops[len(known)], el: el}
+	d := &driver{core: r.core, loop: r.core.loops[len(known)], el: c.EventLoop(), fields: addressFieldsOf(c)}
 	d.loop.Attach(d)
 	drivers := append(append([]*driver(nil), known...), d)
 	r.drivers.Store(&drivers)
@@ -182,9 +183,10 @@ func (r *reactor) learn(el gnet.EventLoop) *driver {
 // driver is the Driver of one event loop.
 type driver struct {
 	// Immutable after learn.
-	core *Core
-	loop *Loop
-	el   gnet.EventLoop
+	core   *Core
+	loop   *Loop
+	el     gnet.EventLoop
+	fields addressFields
 
 	// Atomic.
 	ticking atomic.Bool // a tick was asked for and has not run
@@ -210,6 +212,9 @@ func (d *driver) CloseWrite(c Conn) { _ = unix.Shutdown(c.(gnet.Conn).Fd(), unix
 
 // Unread implements Driver.
 func (d *driver) Unread(c Conn) bool { return unread(c.(gnet.Conn).Fd()) }
+
+// ForgetAddr implements Driver.
+func (d *driver) ForgetAddr(c Conn) { d.fields.forget(c) }
 
 // unread reports whether the kernel has bytes for us; a FIN is none.
 func unread(fd int) bool {

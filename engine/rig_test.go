@@ -148,6 +148,7 @@ func (d *fakeDriver) CloseWrite(c Conn) {
 }
 func (d *fakeDriver) Close(c Conn)       { c.(*fakeConn).closed = true }
 func (d *fakeDriver) Unread(c Conn) bool { return c.(*fakeConn).unread }
+func (d *fakeDriver) ForgetAddr(c Conn)  { c.(*fakeConn).addr = nil }
 func (d *fakeDriver) Wake()              { d.wakes++ }
 
 // rig is a core of one loop under a clock that stands still unless told.

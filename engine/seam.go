@@ -31,7 +31,7 @@ type Conn interface {
 	Write(p []byte) (int, error)
 	// OutboundBuffered is the number of bytes written but not yet sent.
 	OutboundBuffered() int
-	// RemoteAddr is the client's address, a *net.TCPAddr.
+	// RemoteAddr is the client's address, a *net.TCPAddr; after Driver.ForgetAddr it may be nil.
 	RemoteAddr() net.Addr
 }
 
@@ -44,6 +44,9 @@ type Driver interface {
 	Close(c Conn)
 	// Unread reports whether bytes have arrived that Loop.Data was not shown yet.
 	Unread(c Conn) bool
+	// ForgetAddr says that RemoteAddr will not be asked any more: the address need
+	// not be kept.
+	ForgetAddr(c Conn)
 	// Wake asks for a call of Loop.Run soon. Any goroutine; must not block, nor
 	// call Run itself.
 	Wake()

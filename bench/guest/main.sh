@@ -1,7 +1,8 @@
 # Runs in the guest, by busybox sh: server and load client, both ends of every link in one machine. bench/million puts its
 # settings in front of this text. The JSON result is printed between two marks.
 server_flags="--dev --data-dir /data --max-links $MAX_LINKS --login-timeout $ANSWER --listen-native 127.0.0.1:7700 --listen-api 127.0.0.1:7780 --listen-admin 127.0.0.1:7781"
-GOGC=${GOGC:-100} rollcall serve $server_flags >/tmp/out 2>/tmp/log &
+if [ -n "${GOGC:-}" ]; then export GOGC; fi # else the server's own
+rollcall serve $server_flags >/tmp/out 2>/tmp/log &
 server=$!
 i=0
 until grep -q '^listening ' /tmp/out; do

@@ -36,6 +36,9 @@ func (d *driver) Close(c engine.Conn) {
 	l.say("closed by the server")
 }
 
+// ForgetAddr implements engine.Driver.
+func (d *driver) ForgetAddr(c engine.Conn) { c.(*Link).addr = net.TCPAddr{} }
+
 // Unread implements engine.Driver.
 func (d *driver) Unread(c engine.Conn) bool { return len(c.(*Link).late) > 0 }
 
