@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"encoding/binary"
 	"flag"
 	"fmt"
 	"math/bits"
@@ -181,12 +182,22 @@ func obvious() *contender {
 	}
 }
 
-// spell writes i as 16 digits: ids are made, not fetched, so that they cost no misses.
+// spell writes i as 16 digits: ids are made, not fetched, so that they cost no
+// misses. Words are stored, as whoever reads the id loads words: digit by digit,
+// that load would wait until the stores, and so the look-up before, are done.
 func spell(b *[16]byte, i uint64) string {
-	for j := range 8 {
-		b[2*j], b[2*j+1] = 'a'+byte(i>>(8*j)&15), 'a'+byte(i>>(8*j+4)&15)
-	}
+	binary.LittleEndian.PutUint64(b[:], digits(uint32(i)))
+	binary.LittleEndian.PutUint64(b[8:], digits(uint32(i>>32)))
 	return lend(b[:])
+}
+
+// digits spreads the 8 half bytes of i over letters from a to p.
+func digits(i uint32) uint64 {
+	v := uint64(i)
+	v = (v | v<<16) & 0x0000ffff0000ffff
+	v = (v | v<<8) & 0x00ff00ff00ff00ff
+	v = (v | v<<4) & 0x0f0f0f0f0f0f0f0f
+	return v + 0x6161616161616161
 }
 
 // pick is number i of 0..n-1 in an order that no cache guesses.

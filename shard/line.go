@@ -83,5 +83,8 @@ func chunkAsBytes(c *chunk) []byte {
 // lend makes a string of b without a copy: it changes when b does.
 func lend(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
+// stringBytes views s as bytes, which must not be written.
+func stringBytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
 // touch starts to load l into the cache.
 func touch(l *line) { prefetch(unsafe.Pointer(l)) }

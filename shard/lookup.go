@@ -82,21 +82,29 @@ func (t *Table) LookupStatus(app uint32, ids []string, visit func(i int, u *Summ
 // reuses. If k is unknown it returns false and leaves dst alone.
 func (t *Table) GetStatus(k presence.Key, dst *Summary) bool {
 	var (
-		p    probe
-		w    words
-		room [192]byte
-		r    = reader{names: &t.names}
+		p probe
+		w words
 	)
 	if !t.aim(&p, k.App, k.UserID) {
 		return false
 	}
-	var found bool
-	if found = t.find(&p, &w); found && !w.brief() {
-		r.b, found = t.load(&p, &w, room[:0])
+	found := t.find(&p, &w)
+	if found && w.brief() {
+		w.summary(dst)
+	} else if found {
+		found = t.getLong(&p, &w, dst)
 	}
 	runtime.KeepAlive(t)
+	return found
+}
+
+// getLong is GetStatus for a record that is not brief.
+func (t *Table) getLong(p *probe, w *words, dst *Summary) bool {
+	var room [192]byte
+	stream, found := t.load(p, w, room[:0])
 	if found {
-		r.summary(&w, dst)
+		r := reader{b: stream, names: &t.names}
+		r.summary(w, dst)
 	}
 	return found
 }
@@ -104,9 +112,10 @@ func (t *Table) GetStatus(k presence.Key, dst *Summary) bool {
 // aimed is an id of a batch: what is looked for, and where it probably is.
 type aimed struct {
 	probe
-	good bool // it is a UserID
-	x    index
-	slot *atomic.Uint64 // nil: nowhere near
+	good   bool // it is a UserID
+	x      index
+	bucket *line          // where it belongs
+	slot   *atomic.Uint64 // nil: nowhere near
 }
 
 // ahead hashes a group of ids, then touches all their buckets, then the records
@@ -116,13 +125,14 @@ func (t *Table) ahead(s *scratch, app uint32, ids []string) {
 		a := &s.aims[i]
 		if a.good = t.aim(&a.probe, app, id); a.good {
 			a.x = index(t.indexes[a.shard].Load())
-			touch(t.bucket(a.x, a.x.home(a.tag)))
+			a.bucket = t.bucket(a.x, a.x.home(a.tag))
+			touch(a.bucket)
 		}
 	}
 	for i := range ids {
 		a := &s.aims[i]
 		if a.slot = nil; a.good {
-			if a.slot = t.guess(&a.probe, a.x); a.slot != nil {
+			if a.slot = t.guess(a); a.slot != nil {
 				touch(t.arena.line(uint32(a.slot.Load())))
 			}
 		}
@@ -130,15 +140,15 @@ func (t *Table) ahead(s *scratch, app uint32, ids []string) {
 }
 
 // guess returns the place that probably leads to the user's record.
-func (t *Table) guess(p *probe, x index) *atomic.Uint64 {
-	b := t.bucket(x, x.home(p.tag))
-	m := match(b, p.tag)
+func (t *Table) guess(a *aimed) *atomic.Uint64 {
+	b := a.bucket
+	m := match(b, a.tag)
 	if m == 0 {
 		if b[0].Load() == 0 {
 			return nil
 		}
-		b = t.bucket(x, x.home(p.tag)+1)
-		if m = match(b, p.tag); m == 0 {
+		b = t.bucket(a.x, a.x.home(a.tag)+1)
+		if m = match(b, a.tag); m == 0 {
 			return nil
 		}
 	}
@@ -195,16 +205,18 @@ func (t *Table) lookUser(s *scratch, a *aimed) *presence.User {
 }
 
 func (t *Table) lookSummary(s *scratch, a *aimed) *Summary {
-	r := reader{names: &t.names, text: &s.text}
 	if !t.findAimed(a, &s.w) {
 		return nil
 	}
-	if !s.w.brief() {
-		var found bool
-		if r.b, found = t.loadAimed(s, a); !found {
-			return nil
-		}
+	if s.w.brief() {
+		s.w.summary(&s.summary)
+		return &s.summary
 	}
+	stream, found := t.loadAimed(s, a)
+	if !found {
+		return nil
+	}
+	r := reader{b: stream, names: &t.names, text: &s.text}
 	r.summary(&s.w, &s.summary)
 	return &s.summary
 }
@@ -214,7 +226,20 @@ func (w *words) brief() bool {
 	return w[wordHead]>>bitCustom&3 == 0 && w.instances() <= 1
 }
 
-// summary fills u, reusing its Instances. A brief record needs no stream.
+// summary fills u with what a brief record says, reusing its Instances.
+func (w *words) summary(u *Summary) {
+	u.Registered, u.Seq, u.LastSeenMS, u.Status = w.bit(bitRegistered), w.seq(), w.lastSeenMS(), w.userStatus()
+	u.CustomStatus = ""
+	n := w.instances()
+	if cap(u.Instances) < n {
+		u.Instances = make([]InstanceSummary, n)
+	}
+	if u.Instances = u.Instances[:n]; n > 0 {
+		u.Instances[0] = InstanceSummary{w.instID(), w.platform(), w.status()}
+	}
+}
+
+// summary fills u, reusing its Instances.
 func (r *reader) summary(w *words, u *Summary) {
 	u.Registered, u.Seq, u.LastSeenMS, u.Status = w.bit(bitRegistered), w.seq(), w.lastSeenMS(), w.userStatus()
 	n := w.instances()

@@ -197,9 +197,7 @@ func (l *line) write(w *words) {
 // read loads all words. They belong together if the stamp is still there afterwards.
 func (l *line) read(w *words) (whole bool) {
 	v := l[wordStamp].Load()
-	w[wordStamp] = v
-	for i := 1; i < len(w); i++ {
-		w[i] = l[i].Load()
-	}
+	w[0] = v
+	w[1], w[2], w[3], w[4], w[5], w[6], w[7] = l[1].Load(), l[2].Load(), l[3].Load(), l[4].Load(), l[5].Load(), l[6].Load(), l[7].Load()
 	return v&stampMark != 0 && l[wordStamp].Load()|stampPending == v|stampPending
 }

@@ -72,6 +72,10 @@
 //     the table, and its small pages cost a page walk per miss.
 //   - A batch as a loop of Get: each id waits for its own misses. A batch hashes
 //     32 ids, then prefetches all their buckets, then all their records.
+//   - A find for the usual case in one straight line, so that the next look-up's
+//     miss begins while this one waits: fewer instructions (48 ns instead of 51
+//     with all in cache), yet still more than a processor with room for 320 looks
+//     ahead; no difference at a million users.
 //
 // Figures are in docs/performance-shard.md.
 package shard
