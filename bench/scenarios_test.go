@@ -203,6 +203,7 @@ func TestKickFaults(t *testing.T) {
 				return codec.AppendForcedOffline(nil, &codec.ForcedOffline{Code: codec.CodeAnotherLogin})
 			}
 		}},
+		"not closed": {[]Fault{FaultLogoutTimeout}, func(f *fake) { f.keepKicked = true }},
 		"still online": {[]Fault{FaultStatus}, func(f *fake) {
 			var kicked atomic.Bool
 			f.onKick = func(_ string, notice []byte) []byte { kicked.Store(true); return notice }
