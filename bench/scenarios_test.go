@@ -275,6 +275,24 @@ func TestMixedFaults(t *testing.T) {
 	}
 }
 
+// TestMixedLate: queries that are offered faster than they are answered.
+func TestMixedLate(t *testing.T) {
+	f := newFake(t)
+	f.onQuery = func(_ http.ResponseWriter, user string, _ map[string]any) bool {
+		if user == "t-0000000000" { // the one who stays
+			time.Sleep(200 * time.Millisecond)
+		}
+		return true
+	}
+	r, err := Mixed(context.Background(), MixedOptions{
+		Options: f.short(), Conns: 1, Rate: 50, Duration: 300 * time.Millisecond, Stay: time.Millisecond, Visitors: 20,
+		QueryRate: 1000, QueryIDs: 1, KickRate: 5,
+	})
+	if err != nil || !only(r, FaultLate) || !strings.Contains(strings.Join(r.ErrorSamples, "\n"), "queries") || r.Queries[0].Rate > 90 {
+		t.Errorf("%v, %s", err, r.Summary())
+	}
+}
+
 // TestMixedInterrupt: an interrupt in the mix ends it with a partial result.
 func TestMixedInterrupt(t *testing.T) {
 	f := newFake(t)
