@@ -54,6 +54,36 @@ func TestHold(t *testing.T) {
 	}
 }
 
+// TestHoldBeats: CPU per heartbeat counts those of the time in which CPU was
+// measured, not those that come while users are read back.
+func TestHoldBeats(t *testing.T) {
+	f := newFake(t)
+	var beating atomic.Bool
+	f.onBeat = func(string, int) []byte {
+		beating.Store(true)
+		for end := time.Now().Add(time.Millisecond); time.Now().Before(end); {
+		}
+		return codec.AppendEmpty(nil, codec.TypeHeartbeatOK)
+	}
+	f.onQuery = func(_ http.ResponseWriter, user string, _ map[string]any) bool {
+		if user == "t-0000000004" && beating.Load() {
+			time.Sleep(time.Second)
+		}
+		return true
+	}
+	o := f.options()
+	o.ServerPID = os.Getpid()
+	r, err := Hold(context.Background(), HoldOptions{Options: o, Conns: 20, Low: 10, Rate: 500, Settle: 10 * time.Millisecond, Hold: 500 * time.Millisecond, BeatRate: 200})
+	if err != nil || !r.OK {
+		t.Fatalf("%v, %s", err, r.Summary())
+	}
+	sv := r.Server
+	counted := (sv.HoldCPU - sv.IdleCPU) * 0.5 / (sv.BeatCPU / 1e6)
+	if all := float64(r.Heartbeats.Answered); counted > 0.7*all {
+		t.Errorf("CPU of half a second was shared by %.0f of the %.0f heartbeats of the whole run: %+v", counted, all, sv)
+	}
+}
+
 // TestHoldFault: a link that the server closes while all are idle.
 func TestHoldFault(t *testing.T) {
 	f := newFake(t)
