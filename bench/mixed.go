@@ -149,7 +149,10 @@ func (r *mixedRun) mix(ctx context.Context) (visits int, ok bool) {
 	r.kicker.begin = begin
 	kicks := &pace{rate: o.KickRate, begin: begin, limit: int(o.KickRate * o.Duration.Seconds())}
 	queries := &pace{rate: o.QueryRate, begin: begin, limit: int(o.QueryRate * o.Duration.Seconds())}
-	r.do(func() { r.open, r.begin = true, r.swarm.now() })
+	r.do(func() {
+		r.open, r.begin = true, r.swarm.now()
+		r.begins(wave{from: r.opened, to: r.opened, begin: r.begin})
+	})
 	load.Go(func() {
 		kicks.run(limited, 16, func(_ int, due time.Time) { r.kick(ctx, limited, due) })
 	})
@@ -247,9 +250,9 @@ func (r *mixedRun) visit(now time.Duration) (next time.Duration) {
 }
 
 func (r *mixedRun) loggedIn(l *link) {
+	r.crowd.loggedIn(l)
 	switch {
 	case l.user < r.n:
-		r.crowd.loggedIn(l)
 	case l.user%2 == 0:
 		r.leaving = append(r.leaving, leaver{l, l.user, r.swarm.now() + r.opts.Stay})
 	default:

@@ -38,7 +38,7 @@ type LoginResult struct {
 	Wanted      int     `json:"wanted"`
 	OK          int     `json:"ok"`
 	OfferedRate float64 `json:"offered_rate"` // per second
-	Rate        float64 `json:"rate"`         // achieved, from the first one due to the last one answered
+	Rate        float64 `json:"rate"`         // achieved, from the first one due to the last one answered; pauses between waves left out
 	Latency     Latency `json:"latency"`      // from when it was due to LoginOK, TCP connect included
 }
 

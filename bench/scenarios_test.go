@@ -38,9 +38,12 @@ func TestHold(t *testing.T) {
 	f := newFake(t)
 	o := f.options()
 	o.ServerPID = os.Getpid()
-	r, err := Hold(context.Background(), HoldOptions{Options: o, Conns: 40, Low: 10, Rate: 500, Settle: 50 * time.Millisecond, Hold: 400 * time.Millisecond, BeatRate: 200})
+	r, err := Hold(context.Background(), HoldOptions{Options: o, Conns: 40, Low: 10, Rate: 500, Settle: 200 * time.Millisecond, Hold: 400 * time.Millisecond, BeatRate: 200})
 	if err != nil || !r.OK || r.Logins.OK != 40 {
 		t.Fatalf("%v, %+v", err, r)
+	}
+	if r.Logins.Rate < 250 || r.Logins.Rate > 600 { // each wave ends with its last login, not an interval later
+		t.Errorf("offered 500/s, reached %v/s", r.Logins.Rate)
 	}
 	if h := r.Heartbeats; h.Sent == 0 || h.Sent != h.Answered {
 		t.Errorf("heartbeats %+v", h)
@@ -270,6 +273,9 @@ func TestMixed(t *testing.T) {
 	})
 	if err != nil || !r.OK {
 		t.Fatalf("%v, %s", err, r.Summary())
+	}
+	if r.Logins.Rate < 170 || r.Logins.Rate > 220 {
+		t.Errorf("offered 200/s, reached %v/s", r.Logins.Rate)
 	}
 	if r.Logins.OK != 230 || r.Kicks.Kicks != 40 || r.Queries[0].Requests != 50 || r.Logouts.Count != 160 || r.Heartbeats.Sent == 0 {
 		t.Errorf("result %s", r.Summary())
