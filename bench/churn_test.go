@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -205,5 +206,40 @@ func TestSummary(t *testing.T) {
 		if s := r.Summary(); !strings.Contains(s, part) {
 			t.Errorf("summary lacks %q:\n%s", part, s)
 		}
+	}
+}
+
+// TestQueryStall: what was due while the server stood still is asked all the same,
+// and its wait counts, also when the offer ends before the server goes on.
+func TestQueryStall(t *testing.T) {
+	f := newFake(t)
+	var begin atomic.Pointer[time.Time]
+	f.onQuery = func(http.ResponseWriter, string, map[string]any) bool {
+		now := time.Now()
+		begin.CompareAndSwap(nil, &now)
+		if at := now.Sub(*begin.Load()); at > 200*time.Millisecond {
+			time.Sleep(max(0, 600*time.Millisecond-at))
+		}
+		return true
+	}
+	r, err := Query(context.Background(), QueryOptions{Options: f.options(), IDs: []int{1}, Users: 10, Clients: 2, Rate: 200, Duration: 500 * time.Millisecond})
+	if err != nil || !r.OK {
+		t.Fatalf("%v, %s", err, r.Summary())
+	}
+	if q := r.Queries[0]; q.Requests != 100 || q.Latency.Count != 100 || q.Latency.P90 < 200_000 {
+		t.Errorf("100 were due, of which 60 had to wait: %s", r.Summary())
+	}
+}
+
+// TestQueryLate: a server that cannot do what is offered.
+func TestQueryLate(t *testing.T) {
+	f := newFake(t)
+	f.onQuery = func(http.ResponseWriter, string, map[string]any) bool {
+		time.Sleep(20 * time.Millisecond)
+		return true
+	}
+	r, err := Query(context.Background(), QueryOptions{Options: f.short(), IDs: []int{1}, Users: 10, Clients: 1, Rate: 1000, Duration: 200 * time.Millisecond})
+	if err != nil || !only(r, FaultLate) || r.Queries[0].Rate > 50 {
+		t.Errorf("%v, %s", err, r.Summary())
 	}
 }

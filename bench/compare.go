@@ -29,6 +29,9 @@ const (
 	Same   Verdict = "same" // within the noise
 	Better Verdict = "better"
 	Worse  Verdict = "WORSE"
+	// NoFigure: one of the two is below zero, which only a slope of memory can be
+	// that was not measured on a new server.
+	NoFigure Verdict = "no figure"
 )
 
 // Row is a figure that two results have.
@@ -72,6 +75,8 @@ func Compare(a, b *Result, noise float64) ([]Row, error) {
 func judgeChange(f figure, v, noise float64) Verdict {
 	limit := math.Log1p(noise * f.noise)
 	switch change := math.Log(v / f.value); {
+	case f.value < 0 || v < 0:
+		return NoFigure
 	case math.Abs(change) <= limit:
 		return Same
 	case (change > 0) == f.more:

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -230,6 +231,30 @@ func TestNothingLeft(t *testing.T) {
 	r, err := Connect(ctx, ConnectOptions{Options: f.options(), Conns: 10, Hold: time.Hour})
 	if err != nil || ctx.Err() != nil || r.OK || r.Interrupted || r.Errors[FaultClosed] != 10 {
 		t.Errorf("%v, %+v", err, r)
+	}
+}
+
+// TestBeatStall: a link sends no heartbeat while one is out. Those that a stalled
+// server kept it from sending count all the same.
+func TestBeatStall(t *testing.T) {
+	f := newFake(t)
+	var begin atomic.Pointer[time.Time]
+	f.onBeat = func(string, int) []byte {
+		now := time.Now()
+		begin.CompareAndSwap(nil, &now)
+		if at := now.Sub(*begin.Load()); at > 200*time.Millisecond {
+			time.Sleep(max(0, 800*time.Millisecond-at))
+		}
+		return codec.AppendEmpty(nil, codec.TypeHeartbeatOK)
+	}
+	r := f.connect(ConnectOptions{Conns: 10, Hold: time.Second})
+	if !r.OK {
+		t.Fatal(r.Summary())
+	}
+	for _, q := range r.Heartbeats.Latency.Quantiles {
+		if q.Percent == 75 && q.US < 100_000 {
+			t.Errorf("most heartbeats were due in a stall of 0.6 s, and three quarters took %d us or less", q.US)
+		}
 	}
 }
 

@@ -35,7 +35,9 @@ type crowd struct {
 	// Owned by the swarm.
 	opened int
 	wave   wave
-	linkOf []uint32 // by user, of those who have been logged in
+	before time.Duration // how long the waves before this one took to log in
+	took   time.Duration // before, and from the wave's begin to its last LoginOK
+	linkOf []uint32      // by user, of those who have been logged in
 
 	broken error // why the swarm ended early; read it after over
 }
@@ -153,7 +155,11 @@ func (c *crowd) step(now time.Duration) (next time.Duration, done bool) {
 	return now, false
 }
 
+// begins makes w the wave under way. What is between two waves does not count as logging in.
+func (c *crowd) begins(w wave) { c.wave, c.before = w, c.took }
+
 func (c *crowd) loggedIn(l *link) {
+	c.took = c.before + c.swarm.lastLogin - c.wave.begin
 	if l.user < c.n {
 		c.linkOf[l.user] = l.index
 		c.alive[l.user].Store(true)
@@ -188,7 +194,9 @@ func (c *crowd) do(f func()) bool {
 // interrupted or the swarm broke.
 func (c *crowd) raise(ctx context.Context, to int, rate float64, window int, watch func()) bool {
 	c.goal.Store(int64(to))
-	if !c.do(func() { c.wave = wave{from: c.opened, to: to, begin: c.swarm.now(), rate: rate, window: window} }) {
+	if !c.do(func() {
+		c.begins(wave{from: c.opened, to: to, begin: c.swarm.now(), rate: rate, window: window})
+	}) {
 		return false
 	}
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -268,8 +276,8 @@ func (c *crowd) fill(res *Result, wanted int, rate float64, interrupted bool) {
 	ok := int(s.loginsOK.Load())
 	res.Seconds = time.Since(res.Started).Seconds()
 	res.Logins = &LoginResult{Wanted: wanted, OK: ok, OfferedRate: rate, Latency: latencyOf(s.login)}
-	if s.lastLogin > 0 {
-		res.Logins.Rate = float64(ok) / s.lastLogin.Seconds()
+	if c.took > 0 {
+		res.Logins.Rate = float64(ok) / c.took.Seconds()
 	}
 	res.Heartbeats = &BeatResult{Sent: s.beatsSent.Load(), Answered: s.beatsOK.Load(), Latency: latencyOf(s.beat)}
 	if res.Server == nil {

@@ -41,6 +41,8 @@ type fake struct {
 	onLogout func(user string) []byte
 	// onKick replaces the notice of a kick; nil sends none.
 	onKick func(user string, notice []byte) []byte
+	// keepKicked leaves the link of the kicked open.
+	keepKicked bool
 	// silenceMS closes a link that has been silent for so long; 0 = what the console was told.
 	silenceMS int64
 	// refusePut makes the console refuse changes.
@@ -260,8 +262,9 @@ func (f *fake) kick(user string) {
 	if notice = f.onKick(user, notice); notice == nil || c == nil {
 		return
 	}
-	_, _ = c.Write(notice)
-	_ = c.(*net.TCPConn).CloseWrite()
+	if _, _ = c.Write(notice); !f.keepKicked {
+		_ = c.(*net.TCPConn).CloseWrite()
+	}
 }
 
 // console answers the calls of the console and the metrics.

@@ -122,7 +122,7 @@ func (s *swarm) loginOK(l *link, body []byte) bool {
 
 func (s *swarm) beatOK(l *link) {
 	now := s.now()
-	record(s.beat, now-l.sent)
+	recordEvery(s.beat, now-l.intended, l.interval*95/100) // the mean time from an answer to the next heartbeat
 	s.beatsOK.Add(1)
 	s.outstanding--
 	l.state = linkOnline
@@ -141,7 +141,7 @@ func (s *swarm) beatNow(every time.Duration) {
 	}
 }
 
-// sendBeat sends a heartbeat and waits for its answer.
+// sendBeat sends the heartbeat that is due and waits for its answer.
 func (s *swarm) sendBeat(l *link) {
 	now := s.now()
 	s.out = codec.AppendEmpty(s.out[:0], codec.TypeHeartbeat)
@@ -150,7 +150,7 @@ func (s *swarm) sendBeat(l *link) {
 	}
 	s.beatsSent.Add(1)
 	s.outstanding++
-	l.state, l.sent = linkBeating, now
+	l.state, l.intended, l.sent = linkBeating, l.due, now
 	s.at(l, now+s.o.AnswerTimeout)
 }
 

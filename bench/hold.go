@@ -46,6 +46,7 @@ type holdRun struct {
 	logins          time.Duration // CPU of the logins between them
 	idle, idleFor   time.Duration // CPU and length of the second plateau
 	beaten, beatFor time.Duration // of the hold with heartbeats
+	beatsIn         int           // heartbeats answered in that time
 	samples         []MemorySample
 }
 
@@ -124,7 +125,7 @@ func (r *holdRun) sample() {
 func (r *holdRun) beats(ctx context.Context, res *Result) bool {
 	every := time.Duration(float64(r.n) / r.opts.BeatRate * float64(time.Second))
 	res.Checks = append(res.Checks, r.check.once(ctx, "all logged in", r.living(), r.check.online))
-	cpu, begin := r.meter.read().cpu, time.Now()
+	cpu, begin, answered := r.meter.read().cpu, time.Now(), r.swarm.beatsOK.Load()
 	if !r.do(func() { r.swarm.beatNow(every) }) {
 		return false
 	}
@@ -133,6 +134,7 @@ func (r *holdRun) beats(ctx context.Context, res *Result) bool {
 		return false
 	}
 	r.beaten, r.beatFor = r.meter.read().cpu-cpu, time.Since(begin)
+	r.beatsIn = int(r.swarm.beatsOK.Load() - answered)
 	res.Checks = append(res.Checks, r.check.once(ctx, "end of the hold", r.living(), r.check.online))
 	return ctx.Err() == nil
 }
@@ -150,6 +152,6 @@ func (r *holdRun) fillServer(res *Result) {
 	if r.beatFor > 0 {
 		sv.HoldCPU = r.beaten.Seconds() / r.beatFor.Seconds()
 		idle := time.Duration(sv.IdleCPU * float64(r.beatFor))
-		sv.BeatCPU = max(0, perEach(r.beaten-idle, int(res.Heartbeats.Answered)))
+		sv.BeatCPU = max(0, perEach(r.beaten-idle, r.beatsIn))
 	}
 }

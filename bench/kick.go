@@ -192,6 +192,7 @@ func Kick(ctx context.Context, o KickOptions) (*Result, error) {
 		o.Progress(fmt.Sprintf("kicking %d of %d users", o.Kicks, c.n))
 		p.run(ctx, o.KickConns, func(i int, due time.Time) { k.kick(i, due) })
 		k.wait(ctx, o.AnswerTimeout)
+		done = c.closes(ctx)
 		res.Checks = append(res.Checks,
 			c.check.once(ctx, "after the kicks, the kicked", ints(0, o.Kicks), c.check.left),
 			c.check.once(ctx, "after the kicks, the others", ints(o.Kicks, c.n), c.check.online))
@@ -201,6 +202,26 @@ func Kick(ctx context.Context, o KickOptions) (*Result, error) {
 	c.swarm.kill()
 	c.fill(res, c.n, o.Rate, !done || ctx.Err() != nil)
 	return res, broken
+}
+
+// closes waits until the server has closed the links that had a notice. One that
+// stays open is failed by its time limit, so the wait always ends. It reports
+// false if it was interrupted or the swarm broke.
+func (c *crowd) closes(ctx context.Context) bool {
+	for {
+		open := false
+		ok := c.do(func() {
+			for i := range c.swarm.links[:c.swarm.used] {
+				open = open || c.swarm.links[i].state == linkLeft
+			}
+		})
+		if !ok || !open {
+			return ok
+		}
+		if !pause(ctx, 5*time.Millisecond) {
+			return false
+		}
+	}
 }
 
 // ints are the numbers from a to b-1.

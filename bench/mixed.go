@@ -75,6 +75,9 @@ type mixedRun struct {
 
 	// Owned by the reading goroutine.
 	checked CheckResult
+
+	// Owned by mix until it returns: how long queries were asked, at least Duration.
+	askedFor time.Duration
 }
 
 // Mixed holds links that heartbeat while visitors log in and out, users are
@@ -146,18 +149,27 @@ func (r *mixedRun) mix(ctx context.Context) (visits int, ok bool) {
 	r.kicker.begin = begin
 	kicks := &pace{rate: o.KickRate, begin: begin, limit: int(o.KickRate * o.Duration.Seconds())}
 	queries := &pace{rate: o.QueryRate, begin: begin, limit: int(o.QueryRate * o.Duration.Seconds())}
-	r.do(func() { r.open, r.begin = true, r.swarm.now() })
+	r.do(func() {
+		r.open, r.begin = true, r.swarm.now()
+		r.begins(wave{from: r.opened, to: r.opened, begin: r.begin})
+	})
 	load.Go(func() {
 		kicks.run(limited, 16, func(_ int, due time.Time) { r.kick(ctx, limited, due) })
 	})
-	load.Go(func() { queries.run(limited, 16, func(_ int, due time.Time) { r.ask(limited, due) }) })
+	load.Go(func() {
+		queries.run(limited, 16, func(_ int, due time.Time) { r.ask(limited, due) })
+		r.askedFor = max(time.Since(begin), o.Duration)
+	})
 	for limited.Err() == nil && time.Since(begin) < o.Duration {
 		pause(limited, min(time.Second, o.Duration-time.Since(begin)))
 		o.Progress(fmt.Sprintf("mixing: %d logins, %d online, %d errors", r.swarm.loginsOK.Load(), r.swarm.online.Load(), r.faults.total()))
 	}
 	load.Wait()
-	if ctx.Err() == nil && kicks.next.Load() < int64(kicks.limit) {
-		r.faults.add(FaultLate, "%d of %d kicks were not done in time", int64(kicks.limit)-kicks.next.Load(), kicks.limit)
+	if n := kicks.missed(); ctx.Err() == nil && n > 0 {
+		r.faults.add(FaultLate, "%d of %d kicks were not done in time", n, kicks.limit)
+	}
+	if n := queries.missed(); ctx.Err() == nil && n > 0 {
+		r.faults.add(FaultLate, "%d of %d queries were not done in time", n, queries.limit)
 	}
 	r.kicker.wait(ctx, o.AnswerTimeout)
 	r.lastLogins(limited)
@@ -238,9 +250,9 @@ func (r *mixedRun) visit(now time.Duration) (next time.Duration) {
 }
 
 func (r *mixedRun) loggedIn(l *link) {
+	r.crowd.loggedIn(l)
 	switch {
 	case l.user < r.n:
-		r.crowd.loggedIn(l)
 	case l.user%2 == 0:
 		r.leaving = append(r.leaving, leaver{l, l.user, r.swarm.now() + r.opts.Stay})
 	default:
@@ -311,7 +323,7 @@ func (r *mixedRun) readBack() {
 // results writes what the mix has measured.
 func (r *mixedRun) results(res *Result) {
 	o, l := &r.opts, r.asked.latency()
-	rate := float64(l.Count) / o.Duration.Seconds()
+	rate := float64(l.Count) / r.askedFor.Seconds()
 	res.Queries = []QueryResult{{
 		IDs: o.QueryIDs, OfferedRate: o.QueryRate, Requests: uint64(l.Count), Rate: rate, IDRate: rate * float64(o.QueryIDs), Latency: l,
 	}}

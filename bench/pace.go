@@ -16,7 +16,11 @@ type pace struct {
 	begin time.Time
 	limit int // requests in all
 	next  atomic.Int64
+	begun atomic.Int64 // of them, those that have been made
 }
+
+// missed is how many requests were not made, after run.
+func (p *pace) missed() int { return p.limit - int(p.begun.Load()) }
 
 // run lets workers call do with the number of the request and the time at which
 // it was due, until limit requests have been made or ctx ends.
@@ -33,6 +37,7 @@ func (p *pace) run(ctx context.Context, workers int, do func(i int, due time.Tim
 				if wait := time.Until(due); wait > 0 && !pause(ctx, wait) || ctx.Err() != nil {
 					return
 				}
+				p.begun.Add(1)
 				do(i, due)
 			}
 		})

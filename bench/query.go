@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -61,7 +62,8 @@ type queryRun struct {
 	begin  time.Time
 
 	// Atomic.
-	next     atomic.Uint64 // requests begun
+	next     atomic.Uint64 // requests that clients have taken on
+	begun    atomic.Uint64
 	requests atomic.Uint64 // answered
 }
 
@@ -100,21 +102,35 @@ func Query(ctx context.Context, o QueryOptions) (*Result, error) {
 	return res, nil
 }
 
-// run asks until the duration is over.
+// run asks until the duration is over and, with an offered rate, all that was due
+// has been asked, however late: what a slow server left undone would be its worst
+// latencies. After SettleTimeout more the rest is a fault.
 func (r *queryRun) run(ctx context.Context, m *meter) QueryResult {
 	cpu := m.read().cpu
 	r.begin = time.Now()
-	ctx, cancel := context.WithTimeout(ctx, r.o.Duration)
+	limit := r.o.Duration
+	if r.o.Rate > 0 {
+		limit += r.o.SettleTimeout
+	}
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	hists := make([]*hdrhistogram.Histogram, r.o.Clients)
 	var wg sync.WaitGroup
 	for i := range hists {
 		hists[i] = newHistogram()
-		wg.Go(func() { r.client(ctx, hists[i]) })
+		wg.Go(func() { r.client(limited, hists[i]) })
 	}
-	r.progress(ctx)
+	go func() {
+		wg.Wait()
+		cancel()
+	}()
+	r.progress(limited)
 	wg.Wait()
 	took := time.Since(r.begin).Seconds()
+	if ctx.Err() == nil {
+		took = max(took, r.o.Duration.Seconds()) // the last one was due before its end
+		r.late()
+	}
 	for _, h := range hists[1:] {
 		hists[0].Merge(h)
 	}
@@ -123,6 +139,14 @@ func (r *queryRun) run(ctx context.Context, m *meter) QueryResult {
 	q.IDRate = q.Rate * float64(r.ids)
 	q.ServerCPU = perEach(m.read().cpu-cpu, int(n))
 	return q
+}
+
+// late makes a fault of requests that were due and have not begun.
+func (r *queryRun) late() {
+	offered := uint64(math.Ceil(r.o.Rate*r.o.Duration.Seconds() - 1e-9))
+	if n := r.begun.Load(); n < offered {
+		r.faults.add(FaultLate, "%d of %d queries of %d ids did not begin in time", offered-n, offered, r.ids)
+	}
 }
 
 func (r *queryRun) progress(ctx context.Context) {
@@ -151,6 +175,7 @@ func (r *queryRun) client(ctx context.Context, h *hdrhistogram.Histogram) {
 		if ctx.Err() != nil {
 			return
 		}
+		r.begun.Add(1)
 		for i := range users {
 			users[i] = rand.IntN(r.o.Users)
 		}

@@ -133,6 +133,16 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// TestCompareBelowZero: a slope below zero, as a server shows that has had more
+// links before, is no figure, whichever of the two it is.
+func TestCompareBelowZero(t *testing.T) {
+	for _, v := range [][2]float64{{700, -50}, {-50, 700}, {-50, -60}, {0, -50}, {-50, 0}} {
+		if got := judgeChange(figure{value: v[0], noise: 1}, v[1], 0.1); got != NoFigure {
+			t.Errorf("%v to %v is %s", v[0], v[1], got)
+		}
+	}
+}
+
 // TestJudgeSymmetric: what is better one way is worse the other way.
 func TestJudgeSymmetric(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

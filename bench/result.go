@@ -38,15 +38,17 @@ type LoginResult struct {
 	Wanted      int     `json:"wanted"`
 	OK          int     `json:"ok"`
 	OfferedRate float64 `json:"offered_rate"` // per second
-	Rate        float64 `json:"rate"`         // achieved, from the first one due to the last one answered
+	Rate        float64 `json:"rate"`         // achieved, from the first one due to the last one answered; pauses between waves left out
 	Latency     Latency `json:"latency"`      // from when it was due to LoginOK, TCP connect included
 }
 
 // BeatResult sums up the heartbeats of a run.
 type BeatResult struct {
-	Sent     uint64  `json:"sent"`
-	Answered uint64  `json:"answered"`
-	Latency  Latency `json:"latency"`
+	Sent     uint64 `json:"sent"`
+	Answered uint64 `json:"answered"`
+	// Latency is from when a heartbeat was due to its answer. Those that a link could
+	// not send for want of an answer to the last one are in it, with their wait.
+	Latency Latency `json:"latency"`
 }
 
 // CheckResult is one reading of the presence of many users.
@@ -175,6 +177,12 @@ func newHistogram() *hdrhistogram.Histogram {
 // record adds d to h; what is out of its range counts as its end.
 func record(h *hdrhistogram.Histogram, d time.Duration) {
 	_ = h.RecordValue(min(max(d.Microseconds(), 1), h.HighestTrackableValue()))
+}
+
+// recordEvery is record for what would have been asked again every `interval` had
+// an answer come: it adds what those that were not asked would have had to wait.
+func recordEvery(h *hdrhistogram.Histogram, d, interval time.Duration) {
+	_ = h.RecordCorrectedValue(min(max(d.Microseconds(), 1), h.HighestTrackableValue()), interval.Microseconds())
 }
 
 func latencyOf(h *hdrhistogram.Histogram) Latency {

@@ -38,9 +38,12 @@ func TestHold(t *testing.T) {
 	f := newFake(t)
 	o := f.options()
 	o.ServerPID = os.Getpid()
-	r, err := Hold(context.Background(), HoldOptions{Options: o, Conns: 40, Low: 10, Rate: 500, Settle: 50 * time.Millisecond, Hold: 400 * time.Millisecond, BeatRate: 200})
+	r, err := Hold(context.Background(), HoldOptions{Options: o, Conns: 40, Low: 10, Rate: 500, Settle: 200 * time.Millisecond, Hold: 400 * time.Millisecond, BeatRate: 200})
 	if err != nil || !r.OK || r.Logins.OK != 40 {
 		t.Fatalf("%v, %+v", err, r)
+	}
+	if r.Logins.Rate < 250 || r.Logins.Rate > 600 { // each wave ends with its last login, not an interval later
+		t.Errorf("offered 500/s, reached %v/s", r.Logins.Rate)
 	}
 	if h := r.Heartbeats; h.Sent == 0 || h.Sent != h.Answered {
 		t.Errorf("heartbeats %+v", h)
@@ -51,6 +54,36 @@ func TestHold(t *testing.T) {
 	}
 	if len(r.Checks) != 3 {
 		t.Errorf("checks %+v", r.Checks)
+	}
+}
+
+// TestHoldBeats: CPU per heartbeat counts those of the time in which CPU was
+// measured, not those that come while users are read back.
+func TestHoldBeats(t *testing.T) {
+	f := newFake(t)
+	var beating atomic.Bool
+	f.onBeat = func(string, int) []byte {
+		beating.Store(true)
+		for end := time.Now().Add(time.Millisecond); time.Now().Before(end); {
+		}
+		return codec.AppendEmpty(nil, codec.TypeHeartbeatOK)
+	}
+	f.onQuery = func(_ http.ResponseWriter, user string, _ map[string]any) bool {
+		if user == "t-0000000004" && beating.Load() {
+			time.Sleep(time.Second)
+		}
+		return true
+	}
+	o := f.options()
+	o.ServerPID = os.Getpid()
+	r, err := Hold(context.Background(), HoldOptions{Options: o, Conns: 20, Low: 10, Rate: 500, Settle: 10 * time.Millisecond, Hold: 500 * time.Millisecond, BeatRate: 200})
+	if err != nil || !r.OK {
+		t.Fatalf("%v, %s", err, r.Summary())
+	}
+	sv := r.Server
+	counted := (sv.HoldCPU - sv.IdleCPU) * 0.5 / (sv.BeatCPU / 1e6)
+	if all := float64(r.Heartbeats.Answered); counted > 0.7*all {
+		t.Errorf("CPU of half a second was shared by %.0f of the %.0f heartbeats of the whole run: %+v", counted, all, sv)
 	}
 }
 
@@ -203,6 +236,7 @@ func TestKickFaults(t *testing.T) {
 				return codec.AppendForcedOffline(nil, &codec.ForcedOffline{Code: codec.CodeAnotherLogin})
 			}
 		}},
+		"not closed": {[]Fault{FaultLogoutTimeout}, func(f *fake) { f.keepKicked = true }},
 		"still online": {[]Fault{FaultStatus}, func(f *fake) {
 			var kicked atomic.Bool
 			f.onKick = func(_ string, notice []byte) []byte { kicked.Store(true); return notice }
@@ -240,6 +274,9 @@ func TestMixed(t *testing.T) {
 	if err != nil || !r.OK {
 		t.Fatalf("%v, %s", err, r.Summary())
 	}
+	if r.Logins.Rate < 170 || r.Logins.Rate > 220 {
+		t.Errorf("offered 200/s, reached %v/s", r.Logins.Rate)
+	}
 	if r.Logins.OK != 230 || r.Kicks.Kicks != 40 || r.Queries[0].Requests != 50 || r.Logouts.Count != 160 || r.Heartbeats.Sent == 0 {
 		t.Errorf("result %s", r.Summary())
 	}
@@ -271,6 +308,24 @@ func TestMixedFaults(t *testing.T) {
 	r, err = Mixed(context.Background(), o)
 	if err != nil || !only(r, FaultLoginRefused, FaultLate) || r.Errors[FaultLate] == 0 {
 		t.Errorf("nobody to kick: %v, %s", err, r.Summary())
+	}
+}
+
+// TestMixedLate: queries that are offered faster than they are answered.
+func TestMixedLate(t *testing.T) {
+	f := newFake(t)
+	f.onQuery = func(_ http.ResponseWriter, user string, _ map[string]any) bool {
+		if user == "t-0000000000" { // the one who stays
+			time.Sleep(200 * time.Millisecond)
+		}
+		return true
+	}
+	r, err := Mixed(context.Background(), MixedOptions{
+		Options: f.short(), Conns: 1, Rate: 50, Duration: 300 * time.Millisecond, Stay: time.Millisecond, Visitors: 20,
+		QueryRate: 1000, QueryIDs: 1, KickRate: 5,
+	})
+	if err != nil || !only(r, FaultLate) || !strings.Contains(strings.Join(r.ErrorSamples, "\n"), "queries") || r.Queries[0].Rate > 90 {
+		t.Errorf("%v, %s", err, r.Summary())
 	}
 }
 

@@ -75,7 +75,7 @@ type link struct {
 	user     int
 	state    linkState
 	dueSet   bool          // has an entry in timers, at entry
-	intended time.Duration // when the login was due by the offered rate
+	intended time.Duration // when the login was due by the offered rate, later the last heartbeat
 	due      time.Duration // when something must have happened, or is to be done
 	entry    time.Duration
 	sent     time.Duration // when the last frame went out

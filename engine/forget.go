@@ -9,10 +9,15 @@ import (
 )
 
 // addressFields are where the reactor's connections keep their client's address:
-// twice, as the system told it and as net.Addr, 80 bytes in two objects. gnet
-// reads neither again on a stream (TestForgetAddr), nor do we once the login has
-// taken the address to the presence table; a million idle links would hold 80 MB
-// of it. gnet has no way to let go, so we clear the two fields ourselves.
+// twice, as the system told it and as net.Addr, 80 bytes in two objects. We do
+// not ask again once the login has taken the address to the presence table; a
+// million idle links would hold 80 MB of it. gnet has no way to let go, so we
+// clear the two fields ourselves.
+//
+// What gnet v2.10.0 does with them on an accepted stream: RemoteAddr returns the
+// second, and conn.release, at the end, sets both to nil. Before that it puts the
+// bytes of an IPv6 zone back into a pool; without the address they are garbage.
+// All else that reads remote is for datagrams.
 //
 // The offsets come from reflection, not from a copy of the struct: a gnet whose
 // fields have other names or types keeps its addresses, and TestForgetAddr says so.

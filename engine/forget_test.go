@@ -14,7 +14,14 @@ import (
 )
 
 // connAddr is what the reactor's connection of a user says of its client.
-func (s *server) connAddr(t *testing.T, user string) net.Addr {
+func (s *server) connAddr(t *testing.T, user string) (addr net.Addr) {
+	t.Helper()
+	s.onConn(t, user, func(c Conn) { addr = c.RemoteAddr() })
+	return addr
+}
+
+// onConn runs f on the loop of a user's link.
+func (s *server) onConn(t *testing.T, user string, f func(c Conn)) {
 	t.Helper()
 	id := s.dir.linkOf(user)
 	for _, d := range *s.reactor.drivers.Load() {
@@ -24,18 +31,19 @@ func (s *server) connAddr(t *testing.T, user string) net.Addr {
 		if d.loop != s.core.loops[id.Loop()] {
 			continue
 		}
-		addr := make(chan net.Addr, 1)
-		ask := gnet.RunnableFunc(func(context.Context) error {
-			addr <- d.loop.slab.get(id).conn.RemoteAddr()
+		done := make(chan struct{})
+		run := gnet.RunnableFunc(func(context.Context) error {
+			f(d.loop.slab.get(id).conn)
+			close(done)
 			return nil
 		})
-		if err := d.el.Execute(t.Context(), ask); err != nil {
+		if err := d.el.Execute(t.Context(), run); err != nil {
 			t.Fatal(err)
 		}
-		return <-addr
+		<-done
+		return
 	}
 	t.Fatalf("no loop has the link of %s", user)
-	return nil
 }
 
 // After its login a link no longer holds its client's address, and lives on as
@@ -52,6 +60,15 @@ func TestForgetAddr(t *testing.T) {
 	}
 	c.send(heartbeat)
 	c.want(codec.TypeHeartbeatOK)
+	const much = 8 << 20 // for two socket buffers: gnet sends the rest when it may
+	s.onConn(t, "alice", func(c Conn) {
+		if _, err := c.Write(make([]byte, much)); err != nil || c.OutboundBuffered() == 0 {
+			t.Errorf("%v, %d bytes wait", err, c.OutboundBuffered())
+		}
+	})
+	if _, err := io.CopyN(io.Discard, c.conn, much); err != nil {
+		t.Fatal(err)
+	}
 	c.send(logout)
 	c.want(codec.TypeLogoutOK)
 	c.wantEOF()

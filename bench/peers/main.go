@@ -18,6 +18,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // peer is a server under the same work as the others.
@@ -168,6 +170,9 @@ func (r *run) one(p *peer) (f figures, err error) {
 	if err != nil {
 		return f, err
 	}
+	if gone := c.gone(); gone > 0 {
+		return f, fmt.Errorf("has closed %d of %d links that were to be idle", gone, r.high)
+	}
 	n := float64(r.high - r.low)
 	f.bytesPerLink = float64(end.anon-low.anon) / n
 	f.loginUS = float64((full.cpu - low.cpu).Microseconds()) / n
@@ -222,6 +227,25 @@ func (c *clients) open(i int) (net.Conn, error) {
 		return nil, fmt.Errorf("login %d: %w", i, err)
 	}
 	return conn, conn.SetDeadline(time.Time{})
+}
+
+// gone counts the links that are not open at both ends any more. What may lie
+// unread in them does not matter.
+func (c *clients) gone() (n int) {
+	const established = 1 // TCP_ESTABLISHED
+	for _, conn := range c.conns {
+		open := false
+		if raw, err := conn.(*net.TCPConn).SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) {
+				info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+				open = err == nil && info.State == established
+			})
+		}
+		if !open {
+			n++
+		}
+	}
+	return n
 }
 
 func (c *clients) close() {

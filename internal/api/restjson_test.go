@@ -58,12 +58,12 @@ func TestAppendString(t *testing.T) {
 // FuzzScanObject holds the scanner to encoding/json: both take the same bodies,
 // but for those that are nested too deep.
 func FuzzScanObject(f *testing.F) {
-	for _, s := range []string{`{}`, `{"a":[1,-2.5e+3,{"b":null}],"c":"\u00e9\ud83d\ude00"}`, `{"a":"\`, `[]`, "{\"\xff\":\"\xed\xa0\x80\"}"} {
+	for _, s := range []string{`{}`, `{"a":[1,-2.5e+3,{"b":null}],"c":"\u00e9\ud83d\ude00"}`, `{"a":"\`, `[]`, `{"a":1e999}`, "{\"\xff\":\"\xed\xa0\x80\"}"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, body string) {
 		err := skipAll(body)
-		var want map[string]any
+		var want map[string]json.RawMessage // numbers need not fit a float64
 		jsonErr := json.Unmarshal([]byte(body), &want)
 		valid := jsonErr == nil && want != nil
 		if (err == nil) != valid && (err == nil || !strings.Contains(err.Error(), "nested")) {
