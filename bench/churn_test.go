@@ -200,6 +200,29 @@ func TestFramesSplit(t *testing.T) {
 	}
 }
 
+// TestBeatNow: a link that waits for an answer keeps its time for it.
+func TestBeatNow(t *testing.T) {
+	o := Options{Target: "127.0.0.1:1"}
+	if err := o.validate(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := newSwarm(&o, &population{o: &o}, newFaults(), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.kill()
+	for i, state := range []linkState{linkOnline, linkBeating} {
+		l := s.unused()
+		l.state, l.interval = state, time.Hour
+		s.at(l, s.now()+time.Minute)
+		s.beatNow(time.Second)
+		if waits := l.due > s.now()+30*time.Second; waits != (state == linkBeating) || l.interval != time.Second {
+			t.Errorf("link %d: due %v from now, interval %v", i, l.due-s.now(), l.interval)
+		}
+	}
+	s.used = 0 // no sockets to close
+}
+
 func TestSummary(t *testing.T) {
 	r := &Result{Scenario: "connect", Server: &ServerResult{CPUSeconds: 1, RSSFull: 2, BytesPerLink: 3, LoginCPU: 4, CPUPerCloseUS: 5}, Errors: map[Fault]uint64{FaultClosed: 2}}
 	for _, part := range []string{"FAILED", "unexpected_close: 2", "3 bytes per link", "4.0 us per login", "5.0 us per close"} {

@@ -136,7 +136,9 @@ func (s *swarm) beatNow(every time.Duration) {
 	for i := range s.links[:s.used] {
 		if l := &s.links[i]; l.live() {
 			l.interval = min(l.interval, every)
-			s.at(l, now+time.Duration(rand.Int64N(int64(l.interval))))
+			if l.state == linkOnline { // else its time is that of the answer, and the next heartbeat comes after it
+				s.at(l, now+time.Duration(rand.Int64N(int64(l.interval))))
+			}
 		}
 	}
 }
