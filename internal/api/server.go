@@ -54,6 +54,7 @@ type Options struct {
 
 	Ceilings        presence.Ceilings  // of login policies
 	Ready           func() error       // default: ready while serving
+	Live            func() string      // what /livez says beside "ok", "" = nothing; default: nothing
 	Nodes           func() []NodeInfo  // default: none
 	CheckWebhookURL func(string) error // default: every URL that parses
 	// NewApp sets the server's defaults on an app that the console creates; it
@@ -115,6 +116,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.Ready == nil {
 		o.Ready = func() error { return nil }
+	}
+	if o.Live == nil {
+		o.Live = func() string { return "" }
 	}
 	if o.Nodes == nil {
 		o.Nodes = func() []NodeInfo { return nil }

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rollcall-im/rollcall/codec"
+)
+
+// kill ends a server as a power switch would, as far as the process goes.
+func (s *server) kill(t *testing.T) {
+	t.Helper()
+	s.end.Do(func() {
+		if err := s.cmd.Process.Kill(); err != nil {
+			t.Error(err)
+		}
+		_ = s.cmd.Wait() // it says that it was killed
+	})
+}
+
+// command runs a subcommand against a server's console and returns what it prints.
+func (s *server) command(t *testing.T, args ...string) string {
+	t.Helper()
+	var out, errOut strings.Builder
+	e := env{stdin: strings.NewReader(""), stdout: &out, stderr: &errOut, getenv: func(string) (string, bool) { return "", false }}
+	if code := run(e, append(args, "--admin", s.addr["admin"])); code != exitOK {
+		t.Fatalf("rollcall %q: exit %d, %s", args, code, errOut.String())
+	}
+	return out.String()
+}
+
+// reopen starts a server on the data of an earlier one; it ends with the test.
+func reopen(t *testing.T, dir string, extra ...string) *server {
+	t.Helper()
+	s, err := startServer(append(devArgs(dir), extra...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.terminate(); err != nil {
+			t.Errorf("on SIGTERM the server ended with %v, want exit 0", err)
+		}
+	})
+	return s
+}
+
+// TestKilledServerForgetsNothing: SIGKILL, then a start on the same data.
+func TestKilledServerForgetsNothing(t *testing.T) {
+	dir := t.TempDir()
+	first, err := startServer(devArgs(dir)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.kill(t)
+	first.command(t, "policy", "set", "--preset", "triple")
+	login(t, first.addr["native"], "alice", codec.Android).heartbeat(t)
+	gone := login(t, first.addr["native"], "bob", codec.IPhone)
+	gone.reset(t)
+	waitStatus(t, first, "bob", "PushOnline")
+	first.kill(t)
+
+	again := reopen(t, dir, "--restart-grace", "1h")
+	waitStatus(t, again, "alice", "Online") // in its grace
+	waitStatus(t, again, "bob", "PushOnline")
+	if out := again.command(t, "policy", "get"); !strings.Contains(out, "triple") {
+		t.Errorf("the policy is %s", out)
+	}
+	if log := again.log.String(); !strings.Contains(log, "the store remembers the app") {
+		t.Errorf("the log does not say that the store's app counts:\n%s", log)
+	}
+	again.kill(t)
+
+	settled := reopen(t, dir, "--restart-grace", "0s")
+	waitStatus(t, settled, "alice", "PushOnline")
+}
+
+// TestDurabilityMemory writes nothing, and says nothing of a store.
+func TestDurabilityMemory(t *testing.T) {
+	dir := t.TempDir()
+	s := reopen(t, dir, "--durability", "memory")
+	login(t, s.addr["native"], "alice", codec.Android).heartbeat(t)
+	if found, _ := filepath.Glob(filepath.Join(dir, "*")); len(found) > 0 {
+		t.Errorf("it wrote %q", found)
+	}
+	if metrics := get(t, "http://"+s.addr["admin"]+"/metrics"); strings.Contains(metrics, "rollcall_store_") {
+		t.Error("it has metrics of a store")
+	}
+}
+
+// TestTwoServersOnOneStore: the second says which store it is and ends.
+func TestTwoServersOnOneStore(t *testing.T) {
+	dir := t.TempDir()
+	reopen(t, dir)
+	second, err := startServer(devArgs(dir)...)
+	if err == nil {
+		second.kill(t)
+		t.Fatal("a second server opened the store")
+	}
+	if text := err.Error(); !exitedWith(err, exitError) || !strings.Contains(text, "another process has it open") || !strings.Contains(text, filepath.Join(dir, "data", "store")) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestHealthPages: both are open and say ok while all is well.
+func TestHealthPages(t *testing.T) {
+	s := running(t, startServer)
+	for _, page := range []string{"/livez", "/readyz"} {
+		if got := get(t, "http://"+s.addr["admin"]+page); got != "ok\n" {
+			t.Errorf("%s says %q", page, got)
+		}
+	}
+}
