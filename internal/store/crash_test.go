@@ -132,6 +132,7 @@ func (s *Store) runUntilCrash(t *testing.T, rng *rand.Rand, fs *vfs.MemFS, h *hi
 		c := randomChange(rng, len(*h))
 		*h = append(*h, c)
 		n := int64(len(*h))
+		told := make(chan error, 1)
 		s.Commit(func(w Writer) {
 			if c.del {
 				w.Delete([]byte(c.key))
@@ -145,9 +146,10 @@ func (s *Store) runUntilCrash(t *testing.T, rng *rand.Rand, fs *vfs.MemFS, h *hi
 			if acked.Swap(n) != n-1 {
 				t.Errorf("commit %d was told out of order", n)
 			}
+			told <- err
 		})
 		if rng.IntN(4) == 0 { // let it be acknowledged
-			await(t, "acknowledged", func() bool { return acked.Load() == n })
+			wait(t, told)
 		}
 		if i == at { // while it goes on
 			go func() {

@@ -64,16 +64,20 @@ const pebbleFormat = pebble.FormatValueSeparation
 // openHandle opens the directory. The handle does nothing before start.
 func (s *Store) openHandle() (*handle, error) {
 	h := &handle{
-		s: s, fence: newFence(s.fs),
+		s:             s,
 		written:       make(chan *group, maxInFlight),
 		committerDone: make(chan struct{}), ackerDone: make(chan struct{}), syncerDone: make(chan struct{}),
 		dirty: make(chan struct{}, 1),
 	}
+	h.fence = newFence(s.fs, h.fail)
 	db, err := pebble.Open(s.opts.Dir, h.options())
 	if err != nil {
 		return nil, describe(err)
 	}
 	h.db = db
+	if err := h.isFailed(); err != nil { // its log's errors do not show otherwise
+		return nil, errors.Join(err, h.discard())
+	}
 	return h, nil
 }
 
