@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -73,6 +74,67 @@ func TestKilledServerForgetsNothing(t *testing.T) {
 
 	settled := reopen(t, dir, "--restart-grace", "0s")
 	waitStatus(t, settled, "alice", "PushOnline")
+}
+
+// TestBackupAndRestore: a copy of a running node, put in the place of its store,
+// is the node as it was; by the steps of docs/durability.md.
+func TestBackupAndRestore(t *testing.T) {
+	dir := t.TempDir()
+	data, saved := filepath.Join(dir, "data"), filepath.Join(dir, "saved")
+	first := reopen(t, dir)
+	gone := login(t, first.addr["native"], "alice", codec.Android)
+	gone.reset(t)
+	waitStatus(t, first, "alice", "PushOnline")
+	first.command(t, "store", "backup", "--to", saved)
+	login(t, first.addr["native"], "bob", codec.Android).heartbeat(t)
+	if _, err := os.Stat(filepath.Join(saved, "LOCK")); err == nil {
+		t.Error("the copy has the running server's lock")
+	}
+	if err := first.terminate(); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range [][2]string{{filepath.Join(data, "store"), filepath.Join(data, "store.before")}, {saved, filepath.Join(data, "store")}} {
+		if err := os.Rename(step[0], step[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again := reopen(t, dir)
+	waitStatus(t, again, "alice", "PushOnline")
+	if got := queryStatus("http://"+again.addr["api"], "bob"); got == "Online" {
+		t.Errorf("bob, who came after the copy, is %s", got)
+	}
+	if err := again.terminate(); err != nil {
+		t.Fatal(err)
+	}
+	offline(t, exitOK, "copied the store", "store", "backup", "--data-dir", data, "--to", saved)
+	offline(t, exitOK, "users: 1\n", "store", "check", "--data-dir", data)
+	offline(t, exitOK, "the store is sound", "store", "check", "--data-dir", data)
+	offline(t, exitOK, `"UserID":"alice"`, "store", "dump", "--data-dir", data, "--only", "users")
+	if out := offline(t, exitOK, `"Secret":"(hidden)"`, "store", "dump", "--data-dir", data); strings.Contains(out, devKey) {
+		t.Error("a dump shows a key")
+	}
+	offline(t, exitOK, "lost 0 parts", "store", "repair", "--data-dir", data)
+	offline(t, exitOK, "users: 1\n", "store", "check", "--data-dir", data)
+	offline(t, exitUsage, "--to is needed", "store", "backup")
+	offline(t, exitUsage, "want meta, users", "store", "dump", "--data-dir", data, "--only", "x")
+	offline(t, exitError, "there is no store", "store", "check", "--data-dir", dir)
+	offline(t, exitError, "there is no store", "store", "repair", "--data-dir", dir)
+	offline(t, exitError, "there is no store", "store", "backup", "--data-dir", dir, "--to", filepath.Join(dir, "x"))
+	running := reopen(t, dir)
+	offline(t, exitError, "another process has it open", "store", "check", "--data-dir", data)
+	offline(t, exitError, "another process has it open", "store", "repair", "--data-dir", data)
+	waitStatus(t, running, "alice", "PushOnline")
+}
+
+// offline runs a command that needs no server and checks what it says.
+func offline(t *testing.T, code int, want string, args ...string) string {
+	t.Helper()
+	var out strings.Builder
+	e := env{stdin: strings.NewReader(""), stdout: &out, stderr: &out, getenv: func(string) (string, bool) { return "", false }}
+	if got := run(e, args); got != code || !strings.Contains(out.String(), want) {
+		t.Errorf("rollcall %q: exit %d, want %d and %q in\n%s", args, got, code, want, out.String())
+	}
+	return out.String()
 }
 
 // TestDurabilityMemory writes nothing, and says nothing of a store.

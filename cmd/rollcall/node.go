@@ -206,7 +206,7 @@ func (n *node) startAPI(c *config.Config, b fileBudget) (err error) {
 		Dev: c.Dev, AdminToken: c.AdminToken, Ceilings: c.Ceilings,
 		MaxConns: b.perListener, MaxConnsPerIP: c.APIConnsPerIP, MaxBody: c.APIMaxBody,
 		NewApp: func(app *directory.App) { newAppDefaults(app, c) },
-		Ready:  n.ready, Live: n.live, Nodes: func() []api.NodeInfo { return n.nodes(c.Node) },
+		Ready:  n.ready, Live: n.live, Backup: n.backup(), Nodes: func() []api.NodeInfo { return n.nodes(c.Node) },
 		CheckWebhookURL: n.webhook.CheckURL,
 	})
 	if err != nil {

@@ -55,6 +55,14 @@ func (n *node) readOnly() error {
 	return nil
 }
 
+// backup returns what copies the store; nil without one.
+func (n *node) backup() func(dir string) error {
+	if n.store == nil {
+		return nil
+	}
+	return func(dir string) error { return backup(n.store, dir) }
+}
+
 // live is what /livez says beside that the process lives.
 func (n *node) live() string {
 	if err := n.readOnly(); err != nil {

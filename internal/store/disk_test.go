@@ -22,7 +22,7 @@ import (
 // fault makes operations that change the disk fail by a rule while it is on.
 type fault struct {
 	on    atomic.Bool
-	match string // of the path, "" = every
+	match atomic.Pointer[string] // of the path; nil = every
 	err   error
 	after atomic.Int64 // operations that still succeed
 	hit   atomic.Int64
@@ -30,7 +30,10 @@ type fault struct {
 }
 
 func (f *fault) MaybeError(op errorfs.Op) error {
-	if !f.on.Load() || op.Kind.ReadOrWrite() != errorfs.OpIsWrite || !strings.Contains(op.Path, f.match) {
+	if !f.on.Load() || op.Kind.ReadOrWrite() != errorfs.OpIsWrite {
+		return nil
+	}
+	if m := f.match.Load(); m != nil && !strings.Contains(op.Path, *m) {
 		return nil
 	}
 	if f.only != nil && !f.only(op) {
@@ -123,7 +126,7 @@ func diskFaults(t *testing.T, seed uint64) int64 {
 	}
 	tr := &tracker{t: t, s: s}
 	for range 1 + rng.IntN(3) {
-		f.match = []string{"", "", ".log", ".sst", "MANIFEST"}[rng.IntN(5)]
+		f.match.Store(&[]string{"", "", ".log", ".sst", "MANIFEST"}[rng.IntN(5)])
 		f.after.Store(rng.Int64N(60))
 		f.on.Store(true)
 		for i := range 50 + rng.IntN(200) {
@@ -147,7 +150,7 @@ func diskFaults(t *testing.T, seed uint64) int64 {
 			return true
 		})
 		if got, want := content(t, s), tr.state(); got != want {
-			t.Errorf("seed %d (%s on %q, interval %s, %d hits): the store holds\n%s\nacknowledged was\n%s", seed, f.err, f.match, interval, f.hit.Load(), got, want)
+			t.Errorf("seed %d (%s on %q, interval %s, %d hits): the store holds\n%s\nacknowledged was\n%s", seed, f.err, *f.match.Load(), interval, f.hit.Load(), got, want)
 		}
 	}
 	if err := s.Close(); err != nil {
@@ -214,7 +217,9 @@ func TestPowerLossInDiskTrouble(t *testing.T) {
 // While it is read-only the store refuses at once, says so, and can be read.
 func TestReadOnlyUntilTheDiskIsWell(t *testing.T) {
 	c := clock.NewManual(time.Unix(1_700_000_000, 0))
-	f := &fault{err: syscall.EIO, match: ".log"}
+	f := &fault{err: syscall.EIO}
+	logs := ".log"
+	f.match.Store(&logs)
 	s := open(t, Options{FS: errorfs.Wrap(vfs.NewMem(), f), Clock: c})
 	mustCommit(t, s, set("ua", "1"))
 	f.on.Store(true)

@@ -124,7 +124,12 @@ func (h *handle) checkFormat() error {
 		if !empty {
 			return fmt.Errorf("%w: it has keys and no format; see what it holds with \"rollcall store check\"", ErrCorrupt)
 		}
-		return h.db.Set(keyFormat, []byte(strconv.Itoa(Format)), pebble.Sync)
+		if err := h.db.Set(keyFormat, []byte(strconv.Itoa(Format)), pebble.Sync); err != nil {
+			return err
+		}
+		// The first log of a new Pebble is of its oldest format, in which a damaged
+		// middle passes for the end. A flush begins another one.
+		return h.db.Flush()
 	}
 	n, err := parseFormat(v)
 	if err == nil && n > Format {
