@@ -78,9 +78,7 @@ func (d *Directory) recoverUser(j *durable, key, value []byte, u *presence.User)
 	d.table.Put(k, u)
 	l := d.laneOf(k)
 	l.tallyTotal.add(tallyOf(u))
-	if due := earliestDue(u); due != noDue {
-		l.expiry.set(k, due)
-	}
+	l.expiry.change(d.table.TagOf(k), false, earliestDue(u))
 	return nil
 }
 
