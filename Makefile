@@ -9,7 +9,7 @@ FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 ROUNDS ?= 3
 
-.PHONY: build run test test-client lint bench bench-go bench-once bench-query bench-shard bench-wheel bench-million bench-peers fuzz mutants smoke generate clean tools help
+.PHONY: build run test test-client lint bench bench-go bench-once bench-query bench-shard bench-wheel bench-million bench-peers fuzz mutants test-faults smoke generate clean tools help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -32,6 +32,10 @@ test: tools ## all tests with the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
 	@# The race detector makes pools forget, so tests of allocations are left out above.
 	$(GO) test -run 'Alloc' ./engine ./internal/api ./internal/embedded ./internal/usersig ./shard
+
+FAULT_SEEDS ?= 2000
+test-faults: ## power losses and disk faults by the thousand (FAULT_SEEDS); takes some minutes
+	$(GO) test -count=1 -timeout 60m -run 'PowerLoss|DiskFaults|RealFullDisk' ./internal/store -crash.seeds $(FAULT_SEEDS)
 
 test-client: ## an unmodified public client of the cloud's REST API against ours (a module of its own; wants port 443 of a loopback address)
 	@# With a go.mod of the moment, so that a newer requirement of the product need not be repeated there.

@@ -41,6 +41,7 @@ func commands() []command {
 		{"query", "ask for the online status of users", cmdQuery},
 		{"kick", "kick a user, or one instance of a user", cmdKick},
 		{"app", "list, create and show apps, rotate their keys", cmdApp},
+		{"store", "back up, check, dump and repair a store", cmdStore},
 		{"policy", "show, set and dry-run an app's login policy", cmdPolicy},
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/embedded"
 	"github.com/rollcall-im/rollcall/internal/metrics"
+	"github.com/rollcall-im/rollcall/internal/store"
 	"github.com/rollcall-im/rollcall/internal/webhook"
 )
 
@@ -29,6 +31,7 @@ type node struct {
 	started time.Time
 	state   atomic.Int32 // for /readyz
 
+	store   *store.Store // nil with durability memory
 	webhook *webhook.Dispatcher
 	dir     *embedded.Directory
 	engine  *engine.Engine
@@ -54,6 +57,7 @@ func startNode(c *config.Config, log *slog.Logger) (*node, error) {
 		name  string
 		start func(*config.Config, fileBudget) error
 	}{
+		{"store", n.startStore},
 		{"directory", n.startDirectory},
 		{"apps", n.createApps},
 		{"engine", n.newEngine}, // before the API, which tells of it; it accepts links last
@@ -66,6 +70,7 @@ func startNode(c *config.Config, log *slog.Logger) (*node, error) {
 		}
 		log.Info("started", "part", part.name, "took", time.Since(began).String())
 	}
+	n.dir.Serve()
 	n.state.Store(stateReady)
 	log.Info("ready", "version", buildinfo.Version, "max_links", cmp.Or(c.MaxLinks, engine.LinkBudget(files, budget.reserve)), "open_files", files)
 	return n, nil
@@ -75,11 +80,16 @@ func startNode(c *config.Config, log *slog.Logger) (*node, error) {
 type fileBudget struct {
 	perListener int // connections of each HTTP listener
 	attempts    int // webhook attempts at once
+	store       int // tables that the store holds open
 	reserve     int // what links must leave to everybody else
 }
 
-// filesMisc is for standard streams, epoll, eventfds, timers, certificates, profiles.
-const filesMisc = 96
+// filesMisc is for standard streams, epoll, eventfds, timers, certificates, profiles;
+// storeMisc for the store's logs, and what it writes.
+const (
+	filesMisc = 96
+	storeMisc = 16
+)
 
 func splitFiles(files int, c *config.Config) fileBudget {
 	b := fileBudget{
@@ -92,9 +102,32 @@ func splitFiles(files int, c *config.Config) fileBudget {
 			http++
 		}
 	}
-	b.reserve = b.perListener*http + b.attempts*webhook.FilesPerAttempt + filesMisc
+	if c.Durability != config.DurabilityMemory {
+		b.store = min(128, max(files/64, 16))
+		b.reserve = b.store + storeMisc
+	}
+	b.reserve += b.perListener*http + b.attempts*webhook.FilesPerAttempt + filesMisc
 	return b
 }
+
+// startStore opens the store in the data directory.
+func (n *node) startStore(c *config.Config, b fileBudget) (err error) {
+	if c.Durability == config.DurabilityMemory {
+		return nil
+	}
+	least := int64(c.StoreMinFree)
+	if least == 0 {
+		least = -1 // not watched
+	}
+	n.store, err = store.Open(store.Options{
+		Dir: storeDir(c.DataDir), Interval: c.SyncInterval, MinFree: least, OpenFiles: b.store,
+		Metrics: n.metrics, Logger: n.log,
+	})
+	return err
+}
+
+// storeDir is where the store lies within the data directory.
+func storeDir(dataDir string) string { return filepath.Join(dataDir, "store") }
 
 func (n *node) startDirectory(c *config.Config, b fileBudget) (err error) {
 	n.webhook, err = webhook.New(webhook.Options{
@@ -109,14 +142,19 @@ func (n *node) startDirectory(c *config.Config, b fileBudget) (err error) {
 	}
 	n.dir, err = embedded.New(embedded.Options{
 		Clock: clock.System{}, Sink: n.webhook, Ceilings: c.Ceilings, Metrics: n.metrics, Logger: n.log,
+		Store: n.store, RestartGrace: cmp.Or(c.RestartGrace, -1),
 	})
 	return err
 }
 
-// createApps creates the apps of the configuration: there is no store that remembers them.
+// createApps creates those apps of the configuration that the store does not remember.
 func (n *node) createApps(c *config.Config, _ fileBudget) error {
 	for i := range c.Apps {
 		a := &c.Apps[i]
+		if n.dir.App(a.SDKAppID) != nil {
+			n.log.Info("the store remembers the app; what the configuration says of it is not used", "app", a.SDKAppID)
+			continue
+		}
 		if err := n.checkWebhook(a.WebhookURL); err != nil {
 			return fmt.Errorf("app %d: %w", a.SDKAppID, err)
 		}
@@ -168,7 +206,7 @@ func (n *node) startAPI(c *config.Config, b fileBudget) (err error) {
 		Dev: c.Dev, AdminToken: c.AdminToken, Ceilings: c.Ceilings,
 		MaxConns: b.perListener, MaxConnsPerIP: c.APIConnsPerIP, MaxBody: c.APIMaxBody,
 		NewApp: func(app *directory.App) { newAppDefaults(app, c) },
-		Ready:  n.ready, Nodes: func() []api.NodeInfo { return n.nodes(c.Node) },
+		Ready:  n.ready, Live: n.live, Backup: n.backup(), Nodes: func() []api.NodeInfo { return n.nodes(c.Node) },
 		CheckWebhookURL: n.webhook.CheckURL,
 	})
 	if err != nil {

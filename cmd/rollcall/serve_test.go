@@ -161,7 +161,7 @@ func TestNodesWhileStarting(t *testing.T) {
 	n := &node{log: slog.New(slog.DiscardHandler), metrics: metrics.NewSet(), started: time.Now()}
 	defer n.stop(deadline)
 	budget := splitFiles(20000, c)
-	for _, start := range []func(*config.Config, fileBudget) error{n.startDirectory, n.createApps, n.newEngine, n.startAPI} {
+	for _, start := range []func(*config.Config, fileBudget) error{n.startStore, n.startDirectory, n.createApps, n.newEngine, n.startAPI} {
 		if err := start(c, budget); err != nil {
 			t.Fatal(err)
 		}
@@ -190,7 +190,7 @@ func TestReserveCoversEverybody(t *testing.T) {
 	for _, files := range []int{256, 1024, 20000, 4000000} {
 		c := &config.Config{APIConcurrency: 1024, ListenAPI: "a", ListenAdmin: "b", ListenAPITLS: config.Off, ListenAdminTLS: config.Off}
 		b := splitFiles(files, c)
-		if need := 2*b.perListener + webhook.FilesPerAttempt*b.attempts + filesMisc; b.reserve < need || b.reserve > files*3/4 {
+		if need := 2*b.perListener + webhook.FilesPerAttempt*b.attempts + filesMisc + b.store + storeMisc; b.store < 16 || b.reserve < need || b.reserve > files*3/4 {
 			t.Errorf("%d files: reserve %d, want at least %d and at most three quarters", files, b.reserve, need)
 		}
 	}

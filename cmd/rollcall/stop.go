@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/rollcall-im/rollcall/internal/api"
@@ -35,11 +36,39 @@ var (
 func (n *node) ready() error {
 	switch n.state.Load() {
 	case stateReady:
-		return nil
+		return n.readOnly()
 	case stateStopping:
 		return errStopping
 	}
 	return errStarting
+}
+
+// readOnly says why the store takes no writes, nil if it does. Links and
+// queries go on; a balancer should send new logins elsewhere.
+func (n *node) readOnly() error {
+	if n.store == nil {
+		return nil
+	}
+	if h := n.store.Health(); h.ReadOnly {
+		return fmt.Errorf("read-only: %s", h.Reason)
+	}
+	return nil
+}
+
+// backup returns what copies the store; nil without one.
+func (n *node) backup() func(dir string) error {
+	if n.store == nil {
+		return nil
+	}
+	return func(dir string) error { return backup(n.store, dir) }
+}
+
+// live is what /livez says beside that the process lives.
+func (n *node) live() string {
+	if err := n.readOnly(); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // stop ends all parts that were started, in reverse order: clients are told to
@@ -60,6 +89,9 @@ func (n *node) stop(timeout time.Duration) error {
 	}
 	if n.webhook != nil {
 		errs = append(errs, n.webhook.Close(ctx))
+	}
+	if n.store != nil {
+		errs = append(errs, n.store.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -59,7 +59,7 @@ func (s *Server) serveAdmin(ctx *fasthttp.RequestCtx) {
 	case strings.HasPrefix(t.path, consolePrefix):
 		s.serveConsole(ctx, t)
 	case t.path == "/livez":
-		s.serveOpen(ctx, func() { writeText(ctx, fasthttp.StatusOK, "ok") })
+		s.serveOpen(ctx, func() { s.serveLive(ctx) })
 	case t.path == "/readyz":
 		s.serveOpen(ctx, func() { s.serveReady(ctx) })
 	case t.path == openAPIPath:
@@ -105,6 +105,16 @@ func remoteIP(ctx *fasthttp.RequestCtx) netip.Addr {
 		return tcp.AddrPort().Addr().Unmap().WithZone("")
 	}
 	return netip.Addr{}
+}
+
+// serveLive says that the process lives, and what is wrong with it that a
+// restart would not mend.
+func (s *Server) serveLive(ctx *fasthttp.RequestCtx) {
+	text := "ok"
+	if more := s.opts.Live(); more != "" {
+		text += ", " + more
+	}
+	writeText(ctx, fasthttp.StatusOK, text)
 }
 
 func (s *Server) serveReady(ctx *fasthttp.RequestCtx) {

@@ -61,6 +61,7 @@ var routes = []route{
 	{"GET", "apps/{SDKAppID}/users/{UserID}", nil, false, (*consoleCall).getUser},
 	{"POST", "apps/{SDKAppID}/users/{UserID}/kick", nil, true, (*consoleCall).kickUser},
 	{"GET", "nodes", nil, false, (*consoleCall).listNodes},
+	{"POST", "store/backup", nil, true, (*consoleCall).backupStore},
 }
 
 // consoleCall is one console request. Nothing in it refers to the connection's buffers,

@@ -71,6 +71,7 @@ func TestRoutesAreDocumented(t *testing.T) {
 // Every console operation answers well once; rig.call holds each answer to the document.
 func TestEveryOperation(t *testing.T) {
 	r := newRig(t, func(o *Options) {
+		o.Backup = func(string) error { return nil }
 		o.Nodes = func() []NodeInfo {
 			return []NodeInfo{{Node: 3, Version: "v", StartedMS: 5, Loops: 2, Links: map[string]int{"native": 1}}}
 		}
@@ -106,6 +107,7 @@ func TestEveryOperation(t *testing.T) {
 		{200, "POST", appPath("/users/alice/kick"), fmt.Sprintf(`{"InstID":%d}`, in.InstID)},
 		{200, "POST", appPath("/users/alice/kick"), `{"All":true}`},
 		{200, "GET", "/console/v1/nodes", ""},
+		{204, "POST", "/console/v1/store/backup", `{"Dir":"/a/copy/that/is/not/there"}`},
 	} {
 		r.want(c.status, c.method, c.path, c.body)
 	}

@@ -52,9 +52,12 @@ type Options struct {
 	MaxFailures int           // callers whose failed verifications are remembered, default 65536
 	MaxSigs     int           // good UserSigs remembered, default 1024
 
-	Ceilings        presence.Ceilings  // of login policies
-	Ready           func() error       // default: ready while serving
-	Nodes           func() []NodeInfo  // default: none
+	Ceilings presence.Ceilings // of login policies
+	Ready    func() error      // default: ready while serving
+	Live     func() string     // what /livez says beside "ok", "" = nothing; default: nothing
+	Nodes    func() []NodeInfo // default: none
+	// Backup copies the store to a directory on this machine; nil: there is no store.
+	Backup          func(dir string) error
 	CheckWebhookURL func(string) error // default: every URL that parses
 	// NewApp sets the server's defaults on an app that the console creates; it
 	// must be quick and may run more than once. Default: directory.NewApp's stay.
@@ -115,6 +118,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.Ready == nil {
 		o.Ready = func() error { return nil }
+	}
+	if o.Live == nil {
+		o.Live = func() string { return "" }
 	}
 	if o.Nodes == nil {
 		o.Nodes = func() []NodeInfo { return nil }

@@ -41,10 +41,13 @@ type Config struct {
 	TLSCert        string // file, PEM
 	TLSKey         string // file, PEM
 
-	Node       uint32
-	DataDir    string
-	Durability string // always "memory": not in this release
-	Redis      string // always "": not in this release
+	Node         uint32
+	DataDir      string
+	Durability   string        // sync, interval:<ms> or memory
+	SyncInterval time.Duration // of interval:<ms>, else 0
+	StoreMinFree int           // bytes; 0 = not watched
+	RestartGrace time.Duration
+	Redis        string // always "": not in this release
 
 	AdminTokenFile string
 	AdminToken     string // what the file holds; DevToken in --dev; "" if the admin listener is off

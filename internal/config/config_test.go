@@ -114,12 +114,12 @@ func TestPrecedence(t *testing.T) {
 func TestEverySettingInEveryLayer(t *testing.T) {
 	other := map[string]string{
 		"dev": "true", "listen-native": "127.0.0.1:1", "listen-api": "127.0.0.1:2", "listen-admin": "127.0.0.1:3", "listen-api-tls": "off", "listen-admin-tls": "off",
-		"tls-cert": "cert.pem", "tls-key": "key.pem", "node": "9", "data-dir": "/x", "max-links": "10", "loops": "3",
+		"tls-cert": "cert.pem", "tls-key": "key.pem", "node": "9", "data-dir": "/x", "durability": "interval:250", "store-min-free": "0", "restart-grace": "0s", "max-links": "10", "loops": "3",
 		"login-timeout": "3s", "drain-timeout": "0s", "api-concurrency": "77", "api-conns-per-ip": "78", "api-max-body": "1024", "policy-max-native": "4", "policy-max-native-elsewhere": "2",
 		"policy-max-web": "100", "rate-calls": "1.5", "rate-batch-calls": "2.5", "webhook-allow-private": "true", "webhook-allow-loopback": "true",
 		"webhook-outbox-events": "12", "webhook-timeout": "1s", "webhook-give-up": "1h", "log-level": "error", "log-format": "json",
 	}
-	only := map[string]bool{"config": true, "admin-token-file": true, "listen-ws": true, "listen-mqtt": true, "durability": true, "redis": true} // no second legal value here
+	only := map[string]bool{"config": true, "admin-token-file": true, "listen-ws": true, "listen-mqtt": true, "redis": true} // no second legal value here
 	for i := range settings {
 		s := &settings[i]
 		value, ok := other[s.name]
@@ -190,7 +190,12 @@ func TestFaults(t *testing.T) {
 		{"bool", "--webhook-allow-private=maybe", "", "", true, []string{`"maybe"`, "true or false"}},
 		{"log level", "--log-level trace", "", "", true, []string{`"trace"`, "debug, info, warn, error"}},
 		{"log format", "--log-format xml", "", "", true, []string{`"xml"`, "auto, json, text"}},
-		{"durability word", "--durability always", "", "", true, []string{`"always"`, "memory, async, sync"}},
+		{"durability word", "--durability always", "", "", true, []string{`"always"`, "sync, interval:<ms> or memory"}},
+		{"durability interval 0", "--durability interval:0", "", "", true, []string{`"interval:0"`, "from 1 to 60000"}},
+		{"durability interval too long", "--durability interval:60001", "", "", true, []string{"from 1 to 60000"}},
+		{"durability interval with a unit", "--durability interval:5ms", "", "", true, []string{"milliseconds from 1"}},
+		{"durability interval with zeros", "--durability interval:05", "", "", true, []string{`"interval:05"`}},
+		{"restart-grace too long", "--restart-grace 61m", "", "", true, []string{"0s to 1h"}},
 		{"two flags at once", "--node 0 --loops x", "", "", true, []string{"--node", "--loops"}},
 
 		{"environment", "", "ROLLCALL_NODE=x", "", false, []string{"ROLLCALL_NODE", `"x"`, "1 to 65535"}},
@@ -208,8 +213,7 @@ func TestFaults(t *testing.T) {
 
 		{"WebSocket", "--listen-ws :7701", "", "", false, []string{"listen-ws", "0.0.0.0:7701", "not in this release", "off"}},
 		{"MQTT", "--listen-mqtt :1883", "", "", false, []string{"listen-mqtt", "not in this release"}},
-		{"durability sync", "--durability sync", "", "", false, []string{`durability "sync"`, "only memory"}},
-		{"durability async", "--durability async", "", "", false, []string{`durability "async"`, "only memory"}},
+		{"no data-dir", "", "", `data-dir: ""`, false, []string{`durability "sync"`, "needs a data-dir"}},
 		{"redis", "--redis redis://:hunter2@h:6379", "", "", false, []string{"redis", "not in this release"}},
 
 		{"token file missing", "--admin-token-file missing", "", "", false, []string{"admin-token-file", "missing"}},

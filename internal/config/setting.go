@@ -146,6 +146,34 @@ func level(field func(*Config) *slog.Level) bind {
 	}
 }
 
+// DurabilitySync and DurabilityMemory are the words of durability beside interval:<ms>.
+const (
+	DurabilitySync   = "sync"
+	DurabilityMemory = "memory"
+	intervalPrefix   = "interval:"
+	maxIntervalMS    = 60_000
+)
+
+func durability() bind {
+	return bind{
+		set: func(c *Config, s string) error {
+			c.SyncInterval = 0
+			if ms, is := strings.CutPrefix(s, intervalPrefix); is {
+				n, err := strconv.ParseUint(ms, 10, 32)
+				if err != nil || n < 1 || n > maxIntervalMS || strconv.FormatUint(n, 10) != ms {
+					return fmt.Errorf("want %s and a whole number of milliseconds from 1 to %d", intervalPrefix, maxIntervalMS)
+				}
+				c.SyncInterval = time.Duration(n) * time.Millisecond
+			} else if s != DurabilitySync && s != DurabilityMemory {
+				return fmt.Errorf("want %s, %s<ms> or %s", DurabilitySync, intervalPrefix, DurabilityMemory)
+			}
+			c.Durability = s
+			return nil
+		},
+		get: func(c *Config) string { return c.Durability },
+	}
+}
+
 func address(field func(*Config) *string) bind {
 	return bind{
 		set: func(c *Config, s string) error {

@@ -36,10 +36,14 @@ var settings = []setting{
 
 	{"node", "number", "1", "", "Number of this node, 1 to 65535.",
 		integer(func(c *Config) *uint32 { return &c.Node }, 1, 65535)},
-	{"data-dir", "directory", "/var/lib/rollcall", "./data", "Where the store will keep its files. Nothing is written there in this release.",
+	{"data-dir", "directory", "/var/lib/rollcall", "./data", "Where the store keeps its files, in the folder `store`. Made if it does not exist; unused with `durability` `memory`.",
 		text(func(c *Config) *string { return &c.DataDir })},
-	{"durability", "word", "memory", "", "When a transition counts as stored: `memory`, `async` or `sync`. This release keeps everything in memory: only `memory` is accepted.",
-		choice(func(c *Config) *string { return &c.Durability }, "memory", "async", "sync")},
+	{"durability", "word", DurabilitySync, "", "What survives a crash ([durability.md](durability.md)): `sync`: all that was acknowledged, also a power loss; `interval:<ms>`: all but the last so many milliseconds, 1 to 60000; `memory`: nothing.",
+		durability()},
+	{"store-min-free", "bytes", "67108864", "", "Free disk space below which the node is read-only, up to 1099511627776; 0 = not watched.",
+		integer(func(c *Config) *int { return &c.StoreMinFree }, 0, 1<<40)},
+	{"restart-grace", "duration", "30s", "", "After a start, instances whose links the run before held stay as they were this long, for their devices to come back.",
+		duration(func(c *Config) *time.Duration { return &c.RestartGrace }, 0, time.Hour)},
 	{"redis", "address", "", "", "Redis or Valkey of a cluster. Not in this release: must be empty.",
 		text(func(c *Config) *string { return &c.Redis })},
 

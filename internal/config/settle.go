@@ -43,8 +43,8 @@ func (c *Config) checkRelease() error {
 			faults = append(faults, fmt.Errorf("%s %q: %s is not in this release, only off is allowed", l.name, l.addr, l.what))
 		}
 	}
-	if c.Durability != "memory" {
-		faults = append(faults, fmt.Errorf("durability %q: this release keeps everything in memory, only memory is allowed", c.Durability))
+	if c.Durability != DurabilityMemory && c.DataDir == "" {
+		faults = append(faults, fmt.Errorf("durability %q: needs a data-dir; memory needs none", c.Durability))
 	}
 	if c.Redis != "" {
 		// Not quoted: the address may hold a password.

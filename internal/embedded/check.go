@@ -63,7 +63,7 @@ func (l *lane) atRest() bool {
 
 // checkUsers compares tally and expiry index of each lane with the table.
 func (d *Directory) checkUsers() (err error) {
-	tallies, due := make([]tally, len(d.lanes)), make([]int, len(d.lanes))
+	tallies, due := make([]tally, len(d.lanes)), make([]map[uint32]dueTag, len(d.lanes))
 	var c shard.Cursor
 	for done := false; !done && err == nil; {
 		c, done = d.table.Scan(c, sweepStep, func(k presence.Key, u *presence.User) {
@@ -72,9 +72,16 @@ func (d *Directory) checkUsers() (err error) {
 			for i := range t {
 				tallies[l.id][i] += t[i]
 			}
-			if want := earliestDue(u); want != noDue {
-				due[l.id]++
-				err = l.checkDue(k, want, err)
+			if at := earliestDue(u); at != noDue {
+				if due[l.id] == nil {
+					due[l.id] = map[uint32]dueTag{}
+				}
+				tag := d.table.TagOf(k)
+				was := due[l.id][tag]
+				if was.n == 0 || at < was.dueMS {
+					was.dueMS = at
+				}
+				due[l.id][tag] = dueTag{was.n + 1, was.dueMS, was.pending || l.overlay[k] != nil}
 			}
 		})
 	}
@@ -87,20 +94,28 @@ func (d *Directory) checkUsers() (err error) {
 	return err
 }
 
-func (l *lane) checkDue(k presence.Key, want int64, err error) error {
-	id, known := l.expiry.ids[k]
-	if err != nil || known && l.expiry.slots[id].dueMS == want || !known && l.overlay[k] != nil {
-		return err // an expiry under way has left the index
-	}
-	return fmt.Errorf("lane %d: user %q expires at %d, which the expiry index does not know (known %t)", l.id, k.UserID, want, known)
+// dueTag is what the table says of a tag whose users expire.
+type dueTag struct {
+	n       uint32
+	dueMS   int64
+	pending bool // a decision on one of them is under way
 }
 
-func (l *lane) checkTotals(t tally, due int) error {
+func (l *lane) checkTotals(t tally, due map[uint32]dueTag) error {
 	if got := l.tallyTotal.load(); got != t {
 		return fmt.Errorf("lane %d: counted %v, the table has %v", l.id, got, t)
 	}
-	if got := len(l.expiry.heap); got > due || l.atRest() && got != due {
-		return fmt.Errorf("lane %d: %d users in the expiry index, %d in the table expire", l.id, got, due)
+	for tag, want := range due {
+		s := l.expiry.tags.find(tag)
+		switch {
+		case s == nil || s.n != want.n:
+			return fmt.Errorf("lane %d: %d users of tag %#x expire at %d, which the expiry index does not know (%+v)", l.id, want.n, tag, want.dueMS, s)
+		case s.unit > unitOf(want.dueMS) && !want.pending:
+			return fmt.Errorf("lane %d: a user of tag %#x expires at %d, the expiry index has it at %d", l.id, tag, want.dueMS, unitMS(s.unit))
+		}
+	}
+	if got := l.expiry.tags.n; got != len(due) {
+		return fmt.Errorf("lane %d: %d tags in the expiry index, %d in the table expire", l.id, got, len(due))
 	}
 	return nil
 }

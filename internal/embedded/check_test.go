@@ -17,6 +17,8 @@ func TestCheckCanFail(t *testing.T) {
 	b.opts.Journal = j
 	b.login("carol", "d1", presence.Android)
 	l := &b.lanes[0]
+	alice, due := b.table.TagOf(key("alice")), b.nowMS()+7*24*3600*1000
+	var heap []uint64
 	if err := b.Check(); err != nil {
 		t.Fatalf("with a batch in flight: %v", err)
 	}
@@ -25,10 +27,12 @@ func TestCheckCanFail(t *testing.T) {
 		want        string
 	}{
 		"tally":           {func() { l.tallyTotal[usersOnline].Add(1) }, func() { l.tallyTotal[usersOnline].Add(-1) }, "counted"},
-		"expiry lost":     {func() { l.expiry.set(key("alice"), noDue) }, func() { l.restoreDue(key("alice")) }, "expires at"},
-		"expiry wrong":    {func() { l.expiry.set(key("alice"), 5) }, func() { l.restoreDue(key("alice")) }, "expires at"},
-		"expiry too much": {func() { l.expiry.set(key("bob"), 5) }, func() { l.restoreDue(key("bob")) }, "in the expiry index"},
-		"expiry order":    {func() { l.expiry.slots[l.expiry.heap[0]].at = 1 }, func() { l.expiry.slots[l.expiry.heap[0]].at = 0 }, "its slot"},
+		"expiry lost":     {func() { l.expiry.change(alice, true, noDue) }, func() { l.expiry.change(alice, false, due) }, "does not know"},
+		"expiry late":     {func() { l.expiry.change(alice, true, due+5000) }, func() { l.expiry.change(alice, true, due) }, "the expiry index has it at"},
+		"expiry twice":    {func() { l.expiry.change(alice, false, due) }, func() { l.expiry.change(alice, true, noDue) }, "does not know"},
+		"expiry too much": {func() { l.expiry.change(alice+1, false, due) }, func() { l.expiry.change(alice+1, true, noDue) }, "tags in the expiry index"},
+		"expiry order":    {func() { l.expiry.heap = append(l.expiry.heap, 0) }, func() { l.expiry.heap = l.expiry.heap[:len(l.expiry.heap)-1] }, "stands below"},
+		"expiry unqueued": {func() { heap, l.expiry.heap = l.expiry.heap, nil }, func() { l.expiry.heap = heap }, "not in order"},
 		"orphan":          {func() { l.open = &Batch{} }, func() { l.open = nil }, "none is in flight"},
 		"overlay":         {func() { l.overlay[key("dave")] = l.overlay[key("carol")] }, func() { delete(l.overlay, key("dave")) }, "pending state"},
 		"pending":         {func() { l.pending.Add(-9) }, func() { l.pending.Add(9) }, "pend"},

@@ -66,6 +66,7 @@ func (d *Directory) registerGauges(set *metrics.Set) {
 		`rollcall_users{status="online"}`:          usersOnline,
 		`rollcall_instances{status="push_online"}`: instancesPushOnline,
 		`rollcall_instances{status="online"}`:      instancesOnline,
+		"rollcall_restart_orphans":                 instancesOrphan,
 	} {
 		set.Gauge(name, func() float64 { return float64(d.tallied(i)) })
 	}

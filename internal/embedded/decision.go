@@ -86,10 +86,11 @@ const (
 	kindDelete
 	kindExpire
 	kindEnforce
+	kindRestart
 	kindEnd
 )
 
 var kindNames = [kindEnd]string{
 	kindLogin: "login", kindLeave: "leave", kindKick: "kick", kindImport: "import",
-	kindDelete: "delete", kindExpire: "expire", kindEnforce: "enforce",
+	kindDelete: "delete", kindExpire: "expire", kindEnforce: "enforce", kindRestart: "restart",
 }

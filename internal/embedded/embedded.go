@@ -4,7 +4,7 @@
 //
 // Metrics, for docs/metrics.md:
 //
-//	rollcall_decisions_total{kind,result}          counter  decisions told. kind: login, leave, kick, import, delete, expire, enforce.
+//	rollcall_decisions_total{kind,result}          counter  decisions told. kind: login, leave, kick, import, delete, expire, enforce, restart.
 //	                                                        result: changed, unchanged (refused or stale), failed (its commit failed)
 //	rollcall_directory_shed_total{kind}            counter  operations refused because a lane held Options.MaxPending, or on a stopped directory
 //	rollcall_directory_pending                     gauge    decisions taken in and not yet told
@@ -13,6 +13,7 @@
 //	rollcall_apps                                  gauge    apps
 //	rollcall_users{status}                         gauge    registered users. status: online, push_online, offline
 //	rollcall_instances{status}                     gauge    instances. status: online, push_online
+//	rollcall_restart_orphans                       gauge    instances of links of an earlier run that the restart grace holds Online
 //	rollcall_push_expired_total                    counter  instances whose PushOnline retention ended
 //	rollcall_notices_total{cause}                  counter  links forced offline. cause: another_login, replaced, rest, account_deleted, policy_change
 //	rollcall_notices_dropped_total                 counter  notices for a node that nobody watches
@@ -32,6 +33,7 @@ import (
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/metrics"
 	"github.com/rollcall-im/rollcall/internal/presence"
+	"github.com/rollcall-im/rollcall/internal/store"
 	"github.com/rollcall-im/rollcall/shard"
 )
 
@@ -39,7 +41,9 @@ import (
 type Options struct {
 	Clock    clock.Clock              // default: the system's
 	Sink     directory.TransitionSink // told of each committed transition; nil = nobody
-	Journal  Journal                  // default: memory, nothing outlives the process
+	Journal  Journal                  // default: memory, nothing outlives the process; not with Store
+	Store    *store.Store             // what outlives the process; New loads it. Close it after the directory
+	Events   EventWriter              // with Store: the outbox's part of each commit; default: none
 	Shards   int                      // of the table, and as many lanes; a power of two, default 1024
 	Ceilings presence.Ceilings        // bounds on the limits of policies
 	Metrics  *metrics.Set             // default: a set of its own
@@ -60,6 +64,10 @@ type Options struct {
 	MaxUpdates int
 	// MaxSweeps bounds the policy sweeps and dry runs that run at once. Default 4.
 	MaxSweeps int
+	// RestartGrace is how long instances whose links a run before this one held
+	// stay Online, for their devices to come back, counted from Serve. Default
+	// 30 s; negative: not at all.
+	RestartGrace time.Duration
 	// RetryAfter is told with CodeUnavailable. Default 2 s.
 	RetryAfter time.Duration
 }
@@ -71,6 +79,7 @@ const (
 	defaultMaxUpdates = 256
 	defaultMaxSweeps  = 4
 	defaultRetryAfter = 2 * time.Second
+	defaultGrace      = 30 * time.Second
 	maxShards         = 1 << 16
 )
 
@@ -96,6 +105,9 @@ func (o *Options) validate() error {
 	if o.Shards < 0 || o.Shards > maxShards || o.Shards&(o.Shards-1) != 0 {
 		return fmt.Errorf("option Shards must be a power of two up to %d, or 0 for the default, got %d", maxShards, o.Shards)
 	}
+	if o.Store != nil && o.Journal != nil {
+		return errors.New("options Store and Journal exclude each other")
+	}
 	if o.RetryAfter < 0 {
 		return fmt.Errorf("option RetryAfter must not be negative, got %s", o.RetryAfter)
 	}
@@ -106,6 +118,9 @@ func (o *Options) validate() error {
 func (o *Options) fill() {
 	if o.RetryAfter == 0 {
 		o.RetryAfter = defaultRetryAfter
+	}
+	if o.RestartGrace == 0 {
+		o.RestartGrace = defaultGrace
 	}
 	if o.Clock == nil {
 		o.Clock = clock.System{}
@@ -132,6 +147,7 @@ type Directory struct {
 	lanes    []lane
 	counters counters
 	closing  chan struct{}
+	durable  *durable // the journal on Options.Store; nil without one
 
 	apps     apps
 	watchers watchers
@@ -149,7 +165,7 @@ type Directory struct {
 
 var _ directory.Directory = (*Directory)(nil)
 
-// New returns an empty directory.
+// New returns a directory with what the store holds; without one it is empty.
 func New(o Options) (*Directory, error) {
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("embedded directory: %w", err)
@@ -168,7 +184,20 @@ func New(o Options) (*Directory, error) {
 	d.watchers.init(d)
 	d.expirer.init(d)
 	d.counters.init(d)
+	if o.Store != nil {
+		if err := d.openStore(); err != nil {
+			return nil, fmt.Errorf("embedded directory: %w", err)
+		}
+	}
 	return d, nil
+}
+
+func (d *Directory) openStore() (err error) {
+	if d.durable, err = openDurable(d.opts.Store, d.opts.Clock, d.opts.Events); err != nil {
+		return err
+	}
+	d.opts.Journal = d.durable
+	return d.recover(d.durable)
 }
 
 // Close stops timers and sweeps and waits for them. Operations that come later
@@ -181,6 +210,9 @@ func (d *Directory) Close() error {
 	}
 	d.mu.Unlock()
 	d.expirer.stop()
+	if d.durable != nil {
+		d.durable.stop()
+	}
 	d.jobs.Wait()
 	return nil
 }

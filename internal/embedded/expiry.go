@@ -24,8 +24,8 @@ func earliestDue(u *presence.User) int64 {
 	return due
 }
 
-// decideDue takes expiry decisions for up to max users who are due. They leave
-// the index now; their commits, or failures, set them anew. Nobody waits for an
+// decideDue takes expiry decisions for about max users who are due. They leave
+// the order now; their commits, or failures, set them anew. Nobody waits for an
 // expiry: a directory that closes takes none, so that its lanes come to rest,
 // and a journal that failed is not asked again before the next grid point.
 func (l *lane) decideDue(max int) (n int) {
@@ -38,24 +38,39 @@ func (l *lane) decideDue(max int) (n int) {
 		return 0
 	}
 	for ; n < max; n++ {
-		k, due := l.expiry.pop(now)
+		tag, due := l.expiry.pop(now)
 		if !due {
 			l.expireAsk.Store(false)
 			break
 		}
-		l.pending.Add(1)
-		l.decide(newDecision(kindExpire, k, expiration{}, now))
+		for _, k := range l.dueUsers(tag, now) {
+			l.pending.Add(1)
+			l.decide(newDecision(kindExpire, k, expiration{}, now))
+		}
 	}
 	l.publishDue()
 	return n
 }
 
+// dueUsers returns the users of a tag who are due, and sets the others again.
+func (l *lane) dueUsers(tag uint32, now int64) (due []presence.Key) {
+	l.d.table.Tagged(l.id, tag, func(k presence.Key, u *presence.User) {
+		switch at := earliestDue(u); {
+		case at <= now:
+			due = append(due, k)
+		case at != noDue:
+			l.expiry.queue(tag, at)
+		}
+	})
+	return due
+}
+
 // restoreDue sets the user's expiry to that of its committed state.
 func (l *lane) restoreDue(k presence.Key) {
 	if l.d.table.Get(k, &l.scratch) {
-		l.expiry.set(k, earliestDue(&l.scratch))
-	} else {
-		l.expiry.set(k, noDue)
+		if due := earliestDue(&l.scratch); due != noDue {
+			l.expiry.queue(l.d.table.TagOf(k), due)
+		}
 	}
 }
 

@@ -13,45 +13,102 @@ import (
 	"github.com/rollcall-im/rollcall/internal/presence"
 )
 
-// The index against a plain map.
+// The index against a plain map of users, of whom many share a tag.
 func TestExpiryIndex(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(12) {
 		rng := rand.New(rand.NewPCG(seed, 0))
 		var x expiryIndex
-		model := map[presence.Key]int64{}
-		for step := range 2000 {
-			k := key(fmt.Sprintf("u%d", rng.IntN(60)))
-			switch rng.IntN(5) {
-			case 0:
-				x.set(k, noDue)
-				delete(model, k)
-			case 1:
-				now := rng.Int64N(1000)
-				got, due := x.pop(now)
-				if want := earliest(model); due != (want <= now) || due && model[got] != want {
-					t.Fatalf("seed %d, step %d: pop(%d) = %q (due %d), %t; the earliest is %d", seed, step, now, got.UserID, model[got], due, want)
-				}
-				delete(model, got)
+		users := 20 + rng.IntN(2000)
+		tags := 1 + rng.IntN(users)
+		tag := func(user int) uint32 { return uint32(user%tags) * 0x9e3779b1 }
+		due := map[int]int64{} // by user
+		now := int64(expiryBaseMS)
+		for step := range 4000 {
+			user, at := rng.IntN(users), now+rng.Int64N(100_000)
+			_, had := due[user]
+			switch {
+			case rng.IntN(6) == 0:
+				now += rng.Int64N(2000)
+				popDue(t, &x, now, due, tag, users)
+			case step/500%2 == 1 || rng.IntN(3) == 0: // every other while the users go
+				x.change(tag(user), had, noDue)
+				delete(due, user)
 			default:
-				model[k] = rng.Int64N(1000)
-				x.set(k, model[k])
+				x.change(tag(user), had, at)
+				due[user] = at
 			}
-			if err := x.check(); err != nil {
-				t.Fatalf("seed %d, step %d: %v", seed, step, err)
+			if step%50 == 0 {
+				checkIndex(t, &x, due, tag)
 			}
-			if x.next() != earliest(model) || len(x.heap) != len(model) {
-				t.Fatalf("seed %d, step %d: next %d of %d, want %d of %d", seed, step, x.next(), len(x.heap), earliest(model), len(model))
+			if t.Failed() {
+				t.Fatalf("seed %d, step %d", seed, step)
 			}
+		}
+		for user := range users {
+			_, had := due[user]
+			x.change(tag(user), had, noDue)
+		}
+		if len(x.heap) > 2*staleMost || x.tags.slots != nil || cap(x.heap) > 16*staleMost {
+			t.Errorf("seed %d: an empty index holds %d entries with room for %d, %d slots", seed, len(x.heap), cap(x.heap), len(x.tags.slots))
 		}
 	}
 }
 
-func earliest(model map[presence.Key]int64) int64 {
-	due := int64(noDue)
-	for _, d := range model {
-		due = min(due, d)
+// popDue takes out all that is due; each user must come up in time, and none before.
+func popDue(t *testing.T, x *expiryIndex, now int64, due map[int]int64, tag func(int) uint32, users int) {
+	t.Helper()
+	for {
+		got, ok := x.pop(now)
+		if !ok {
+			break
+		}
+		for user := range users {
+			at, has := due[user]
+			switch {
+			case !has || tag(user) != got:
+			case at <= now:
+				x.change(got, true, noDue)
+				delete(due, user)
+			default:
+				x.queue(got, at)
+			}
+		}
 	}
-	return due
+	for user, at := range due {
+		if unitMS(unitOf(at)) <= now {
+			t.Errorf("user %d, due at %d, did not come up at %d", user, at, now)
+		}
+	}
+}
+
+// checkIndex proves the index sound, and that it says when to look next.
+func checkIndex(t *testing.T, x *expiryIndex, due map[int]int64, tag func(int) uint32) {
+	t.Helper()
+	if err := x.check(); err != nil {
+		t.Error(err)
+	}
+	earliest, tags := int64(noDue), map[uint32]bool{}
+	for user, at := range due {
+		earliest = min(earliest, unitMS(unitOf(at)))
+		tags[tag(user)] = true
+	}
+	if got := x.next(); got > earliest || (got == noDue) != (earliest == noDue) {
+		t.Errorf("next %d, the earliest user is due at %d", got, earliest)
+	}
+	if x.tags.n != len(tags) || len(x.heap) > 2*len(tags)+staleMost || len(x.tags.slots) > 16*max(len(tags), 1) {
+		t.Errorf("%d tags, want %d; %d entries, %d slots", x.tags.n, len(tags), len(x.heap), len(x.tags.slots))
+	}
+}
+
+func TestExpiryUnits(t *testing.T) {
+	for ms, want := range map[int64]int64{
+		expiryBaseMS: expiryBaseMS, expiryBaseMS + 1: expiryBaseMS + 250, expiryBaseMS + 250: expiryBaseMS + 250,
+		0: expiryBaseMS, -1 << 60: expiryBaseMS, 1 << 60: unitMS(notQueued - 1),
+	} {
+		if got := unitMS(unitOf(ms)); got != want {
+			t.Errorf("%d comes up at %d, want %d", ms, got, want)
+		}
+	}
 }
 
 // steppedClock is a virtual clock whose wall time can be set.

@@ -244,7 +244,7 @@ func (l *lane) commit(b *Batch) {
 		}
 		l.tallyTotal.add(dc.delta)
 		if dc.hadDue || dc.dueMS != noDue {
-			l.expiry.set(dc.key, dc.dueMS)
+			l.expiry.change(l.d.table.TagOf(dc.key), dc.hadDue, dc.dueMS)
 		}
 	}
 	if sink := l.d.opts.Sink; sink != nil && len(b.Transitions) > 0 {

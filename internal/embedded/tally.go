@@ -13,6 +13,7 @@ const (
 	usersOnline
 	instancesPushOnline
 	instancesOnline
+	instancesOrphan // Online on a link of an earlier run; counted in instancesOnline too
 	tallyEnd
 )
 
@@ -24,6 +25,9 @@ func tallyOf(u *presence.User) (t tally) {
 	for i := range u.Instances {
 		if u.Instances[i].Status == presence.Online {
 			t[instancesOnline]++
+			if u.Instances[i].IsOrphan() {
+				t[instancesOrphan]++
+			}
 		} else {
 			t[instancesPushOnline]++
 		}

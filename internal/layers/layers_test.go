@@ -20,7 +20,7 @@ var layer = map[string]int{
 	"internal/usersig": 0, "internal/ticket": 0, "internal/clock": 0, "internal/buildinfo": 0, "internal/layers": 0,
 
 	"internal/directory": 1, "internal/directory/directorytest": 1, "internal/config": 1,
-	"internal/metrics": 1, "sdk/go": 1, "bench": 1,
+	"internal/metrics": 1, "internal/store": 1, "sdk/go": 1, "bench": 1,
 
 	"engine": 2, "internal/embedded": 2, "internal/webhook": 2,
 
@@ -32,6 +32,7 @@ var layer = map[string]int{
 // sideways lists the imports within a layer that are allowed.
 var sideways = map[string][]string{
 	"shard":                            {"internal/presence"},
+	"internal/store":                   {"internal/metrics"},
 	"internal/config":                  {"internal/directory"}, // the bounds of an app's settings
 	"internal/directory/directorytest": {"internal/directory"},
 }
@@ -44,10 +45,11 @@ var only = map[string][]string{
 
 // homes lists the packages that may name a library.
 var homes = map[string][]string{
-	"github.com/panjf2000/gnet/v2": {"engine"},
-	"github.com/valyala/fasthttp":  {"internal/api", "internal/webhook", "bench"},
-	"github.com/cespare/xxhash/v2": {"shard", "internal/embedded"},
-	"github.com/prometheus":        {"internal/metrics"},
+	"github.com/panjf2000/gnet/v2":  {"engine"},
+	"github.com/valyala/fasthttp":   {"internal/api", "internal/webhook", "bench"},
+	"github.com/cespare/xxhash/v2":  {"shard", "internal/embedded"},
+	"github.com/prometheus":         {"internal/metrics"},
+	"github.com/cockroachdb/pebble": {"internal/store"},
 }
 
 // source is one Go file of the module.

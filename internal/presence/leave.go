@@ -90,3 +90,43 @@ func (u *User) Expire(k Key, s *Settings, nowMS int64, out []Transition) (n int,
 	u.settle(out[from:])
 	return len(out) - from, out
 }
+
+// IsOrphan reports whether the instance is Online on a link that an earlier run
+// of its node held.
+func (in *Instance) IsOrphan() bool { return in.Status == Online && in.Link.ID == 0 }
+
+// Orphans is the number of the user's orphans.
+func (u *User) Orphans() (n int) {
+	for i := range u.Instances {
+		if u.Instances[i].IsOrphan() {
+			n++
+		}
+	}
+	return n
+}
+
+// Settle disconnects the orphans, whose devices did not come back, and says how
+// many. Retention counts from the last sign of life of their links.
+func (u *User) Settle(k Key, s *Settings, nowMS int64, out []Transition) (n int, _ []Transition) {
+	from := len(out)
+	kept := u.Instances[:0]
+	for _, in := range u.Instances {
+		if !in.IsOrphan() {
+			kept = append(kept, in)
+			continue
+		}
+		t := Transition{Key: k, TimeMS: nowMS, Action: ActionDisconnect, Reason: ReasonLinkClose, Before: Online, Inst: in.ended()}
+		if s.keepsPush(in.Device.Platform) {
+			t.Inst.Status = PushOnline
+			t.Inst.PushUntilMS = in.PushUntilMS + s.PushRetentionMS
+			kept = append(kept, t.Inst)
+		}
+		seen := max(u.LastSeenMS, in.PushUntilMS)
+		out = u.record(out, t, true)
+		u.LastSeenMS = seen // what was shown since is not what was seen
+	}
+	clear(u.Instances[len(kept):])
+	u.Instances = kept
+	u.settle(out[from:])
+	return len(out) - from, out
+}

@@ -130,7 +130,9 @@ type Instance struct {
 	Device  Device
 	LoginMS int64 // the policy's order; kept by a resume that takes the instance back
 	Link    Link
-	// PushUntilMS is when a PushOnline instance ends; 0 on an Online one.
+	// PushUntilMS is when a PushOnline instance ends. On an orphan (Online, Link.ID
+	// 0: an earlier run of the node held its link) it is when the link was last
+	// known to be alive; 0 on any other Online one.
 	PushUntilMS int64
 }
 

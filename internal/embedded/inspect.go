@@ -1,0 +1,66 @@
+package embedded
+
+import (
+	"fmt"
+
+	"github.com/rollcall-im/rollcall/internal/directory"
+	"github.com/rollcall-im/rollcall/internal/presence"
+	"github.com/rollcall-im/rollcall/internal/store"
+)
+
+// CheckRecord reports what is wrong with a record that the journal writes; of
+// other keys it knows nothing.
+func CheckRecord(key, value []byte) error {
+	_, err := DescribeRecord(key, value)
+	return err
+}
+
+// StoredUser is a user as a dump shows it.
+type StoredUser struct {
+	Key   presence.Key
+	Epoch uint64 // the run of the node that wrote it
+	presence.User
+}
+
+// DescribeRecord returns what a record of the journal says, as a value for
+// JSON: a StoredUser, a *directory.App without its secrets, or nil for a key of
+// somebody else.
+func DescribeRecord(key, value []byte) (any, error) {
+	if len(key) == 0 {
+		return nil, fmt.Errorf("key %q: %w", key, errRecord)
+	}
+	switch key[0] {
+	case store.PrefixUsers:
+		k, err := parseUserKey(key)
+		if err != nil {
+			return nil, err
+		}
+		u := StoredUser{Key: k}
+		u.Epoch, err = readRecord(value, &u.User)
+		return u, err
+	case store.PrefixApps:
+		a, err := readApp(key, value)
+		if err != nil {
+			return nil, err
+		}
+		return hideSecrets(a), nil
+	}
+	return nil, nil
+}
+
+// hidden stands in a dump for a secret.
+const hidden = "(hidden)"
+
+func hideSecrets(a *directory.App) *directory.App {
+	for i := range a.Keys {
+		a.Keys[i].Secret = hidden
+	}
+	a.TicketKey = [32]byte{}
+	if a.Webhook.Token != "" {
+		a.Webhook.Token = hidden
+	}
+	if a.Webhook.URL != "" {
+		a.Webhook.URL = hidden // a query may hold a secret
+	}
+	return a
+}

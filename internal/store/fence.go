@@ -1,0 +1,297 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// errCut is what a handle gets for each write after it was given up.
+var errCut = errors.New("the handle was given up")
+
+// fence is the file system of one handle. Once cut, it lets the handle read but
+// change nothing any more: Pebble goes on after an error that it calls fatal, and
+// a handle that failed may neither delete a log whose flush did not become
+// durable, nor write beside the handle that takes its place.
+//
+// Errors of the log and of a directory's sync are not passed on. Pebble panics
+// when it cannot end or begin a log, and does so with a mutex unlocked that a
+// deferred call unlocks again, which no recover can stop: a full disk would end the
+// process. Such an error fails the handle, and then Pebble is told that all went
+// well. Nothing can come of that: from before the lie on nothing is acknowledged,
+// and nothing is written or removed.
+type fence struct {
+	vfs.FS
+	fail  func(error)
+	isCut atomic.Bool
+	gone  chan struct{} // closed when the handle is being closed
+}
+
+func newFence(fs vfs.FS, fail func(error)) *fence {
+	return &fence{FS: fs, fail: fail, gone: make(chan struct{})}
+}
+
+func (f *fence) cut() { f.isCut.Store(true) }
+
+func (f *fence) check() error {
+	if f.isCut.Load() {
+		return errCut
+	}
+	return nil
+}
+
+func isLog(name string) bool { return strings.HasSuffix(name, ".log") }
+
+// retryPause slows down a handle that goes on trying to flush behind the fence:
+// Pebble tries again at once.
+const retryPause = time.Second
+
+// Create implements vfs.FS.
+func (f *fence) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if isLog(name) {
+		return f.log(name, func() (vfs.File, error) { return f.FS.Create(name, c) })
+	}
+	if err := f.check(); err != nil {
+		select {
+		case <-f.gone:
+		case <-time.After(retryPause):
+		}
+		return nil, err
+	}
+	return f.wrap(f.FS.Create(name, c))
+}
+
+// ReuseForWrite implements vfs.FS.
+func (f *fence) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if isLog(to) {
+		return f.log(to, func() (vfs.File, error) { return f.FS.ReuseForWrite(from, to, c) })
+	}
+	if err := f.check(); err != nil {
+		return nil, err
+	}
+	return f.wrap(f.FS.ReuseForWrite(from, to, c))
+}
+
+// log begins a log, or a file that swallows all if that cannot be.
+func (f *fence) log(name string, begin func() (vfs.File, error)) (vfs.File, error) {
+	if f.check() == nil {
+		file, err := begin()
+		if err == nil {
+			return &mutedFile{file, f}, nil
+		}
+		f.fail(fmt.Errorf("cannot begin the log %s: %w", name, err))
+	}
+	return &mutedFile{deadFile{}, f}, nil
+}
+
+func (f *fence) wrap(file vfs.File, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &fencedFile{file, f}, nil
+}
+
+// Link implements vfs.FS.
+func (f *fence) Link(from, to string) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	return f.FS.Link(from, to)
+}
+
+// OpenReadWrite implements vfs.FS.
+func (f *fence) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+	if err := f.check(); err != nil {
+		return nil, err
+	}
+	return f.wrap(f.FS.OpenReadWrite(name, c, o...))
+}
+
+// OpenDir implements vfs.FS. Directories are opened to be synced.
+func (f *fence) OpenDir(name string) (vfs.File, error) {
+	dir, err := f.FS.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return &mutedFile{dir, f}, nil
+}
+
+// Remove implements vfs.FS.
+func (f *fence) Remove(name string) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	return f.FS.Remove(name)
+}
+
+// RemoveAll implements vfs.FS.
+func (f *fence) RemoveAll(name string) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	return f.FS.RemoveAll(name)
+}
+
+// Rename implements vfs.FS.
+func (f *fence) Rename(from, to string) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	return f.FS.Rename(from, to)
+}
+
+// MkdirAll implements vfs.FS.
+func (f *fence) MkdirAll(dir string, perm os.FileMode) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	return f.FS.MkdirAll(dir, perm)
+}
+
+// Lock implements vfs.FS. The store holds the lock of the directory itself,
+// over all its handles.
+func (f *fence) Lock(string) (io.Closer, error) { return nothing{}, nil }
+
+// Unwrap implements vfs.FS.
+func (f *fence) Unwrap() vfs.FS { return f.FS }
+
+type nothing struct{}
+
+func (nothing) Close() error { return nil }
+
+// fencedFile is a table or manifest that a handle writes.
+type fencedFile struct {
+	vfs.File
+	fence *fence
+}
+
+// Write implements vfs.File.
+func (f *fencedFile) Write(p []byte) (int, error) {
+	if err := f.fence.check(); err != nil {
+		return 0, err
+	}
+	return f.File.Write(p)
+}
+
+// WriteAt implements vfs.File.
+func (f *fencedFile) WriteAt(p []byte, off int64) (int, error) {
+	if err := f.fence.check(); err != nil {
+		return 0, err
+	}
+	return f.File.WriteAt(p, off)
+}
+
+// Preallocate implements vfs.File.
+func (f *fencedFile) Preallocate(off, n int64) error {
+	if err := f.fence.check(); err != nil {
+		return err
+	}
+	return f.File.Preallocate(off, n)
+}
+
+// Sync implements vfs.File.
+func (f *fencedFile) Sync() error {
+	if err := f.fence.check(); err != nil {
+		return err
+	}
+	return f.File.Sync()
+}
+
+// SyncData implements vfs.File.
+func (f *fencedFile) SyncData() error {
+	if err := f.fence.check(); err != nil {
+		return err
+	}
+	return f.File.SyncData()
+}
+
+// SyncTo implements vfs.File.
+func (f *fencedFile) SyncTo(n int64) (bool, error) {
+	if err := f.fence.check(); err != nil {
+		return false, err
+	}
+	return f.File.SyncTo(n)
+}
+
+// mutedFile is a log or a directory: its errors fail the handle and are not told.
+type mutedFile struct {
+	vfs.File
+	fence *fence
+}
+
+// mute runs an operation unless the fence is cut. Who sees it return knows that
+// it was done, or that the handle has failed.
+func (f *mutedFile) mute(what string, op func() error) {
+	if f.fence.check() != nil {
+		return
+	}
+	if err := op(); err != nil {
+		f.fence.fail(fmt.Errorf("cannot %s the log: %w", what, err))
+	}
+}
+
+// Write implements vfs.File.
+func (f *mutedFile) Write(p []byte) (int, error) {
+	f.mute("write", func() error { _, err := f.File.Write(p); return err })
+	return len(p), nil
+}
+
+// Preallocate implements vfs.File.
+func (f *mutedFile) Preallocate(off, n int64) error {
+	f.mute("make room for", func() error { return f.File.Preallocate(off, n) })
+	return nil
+}
+
+// Sync implements vfs.File.
+func (f *mutedFile) Sync() error {
+	f.mute("sync", f.File.Sync)
+	return nil
+}
+
+// SyncData implements vfs.File.
+func (f *mutedFile) SyncData() error {
+	f.mute("sync", f.File.SyncData)
+	return nil
+}
+
+// SyncTo implements vfs.File.
+func (f *mutedFile) SyncTo(n int64) (full bool, _ error) {
+	f.mute("sync", func() (err error) { full, err = f.File.SyncTo(n); return err })
+	return full, nil
+}
+
+// Close implements vfs.File.
+func (f *mutedFile) Close() error {
+	if err := f.File.Close(); err != nil {
+		f.fence.fail(fmt.Errorf("cannot close the log: %w", err))
+	}
+	return nil
+}
+
+// deadFile is a log that could not be begun.
+type deadFile struct{ vfs.File }
+
+func (deadFile) Close() error { return nil }
+
+func (deadFile) Fd() uintptr { return vfs.InvalidFd }
+
+// Stat implements vfs.File: Pebble asks for the size of a log that it uses again.
+func (deadFile) Stat() (vfs.FileInfo, error) { return emptyFile{}, nil }
+
+type emptyFile struct{}
+
+func (emptyFile) Name() string           { return "" }
+func (emptyFile) Size() int64            { return 0 }
+func (emptyFile) Mode() os.FileMode      { return 0 }
+func (emptyFile) ModTime() (t time.Time) { return t }
+func (emptyFile) IsDir() bool            { return false }
+func (emptyFile) Sys() any               { return nil }
+
+// DeviceID implements vfs.FileInfo.
+func (emptyFile) DeviceID() (id vfs.DeviceID) { return id }

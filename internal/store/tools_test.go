@@ -1,0 +1,168 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// filled is a disk with a store of n keys in several tables, and some more in its log.
+func filled(t *testing.T, n int) vfs.FS {
+	t.Helper()
+	fs := vfs.NewMem()
+	for part := range 4 { // each start writes a table of what was in the log
+		s, err := Open(small(Options{FS: fs}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := part * n / 4; i < (part+1)*n/4; i++ {
+			mustCommit(t, s, set(fmt.Sprintf("u%04d", i), strings.Repeat(fmt.Sprint(i), 100)))
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return fs
+}
+
+// damage flips a byte in the middle of the largest file that ends like that.
+func damage(t *testing.T, fs vfs.FS, suffix string) {
+	t.Helper()
+	names, err := fs.List("store")
+	if err != nil {
+		t.Fatal(err)
+	}
+	largest, size := "", int64(0)
+	for _, name := range names {
+		info, err := fs.Stat("store/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(name, suffix) && info.Size() > size {
+			largest, size = "store/"+name, info.Size()
+		}
+	}
+	f, err := fs.Open(largest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(f)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)/4] ^= 0x40
+	to, err := fs.Create(largest, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = to.Write(b)
+	if err := errors.Join(err, to.Sync(), to.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func sound(_, _ []byte) error { return nil }
+
+func count(t *testing.T, fs vfs.FS) int {
+	t.Helper()
+	n := 0
+	lower, upper := Bounds(PrefixUsers)
+	if err := open(t, Options{FS: fs}).Scan(lower, upper, func(_, _ []byte) bool { n++; return true }); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestVerify(t *testing.T) {
+	fs := filled(t, 400)
+	r, err := OpenReader(fs, "store")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenReader(fs, "store"); !errors.Is(err, ErrLocked) {
+		t.Errorf("a second reader: %v", err)
+	}
+	if n, err := r.Format(); n != Format || err != nil {
+		t.Errorf("format %d, %v", n, err)
+	}
+	if err := errors.Join(r.Verify(), r.Close()); err != nil {
+		t.Errorf("a sound store: %v", err)
+	}
+	damage(t, fs, ".sst")
+	r, err = OpenReader(fs, "store")
+	if err == nil {
+		err = errors.Join(r.Verify(), r.Close())
+	}
+	if !errors.Is(err, ErrCorrupt) {
+		t.Errorf("a damaged table: %v", err)
+	}
+	if _, err := OpenReader(fs, "elsewhere"); err == nil {
+		t.Error("a store that is not there was opened")
+	}
+	if _, err := fs.Stat("elsewhere"); err == nil {
+		t.Error("looking made a store")
+	}
+}
+
+// A store whose log is damaged does not start, and says what to do.
+func TestDamagedLog(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	s, err := Open(small(Options{FS: fs, MemTable: 4 << 20}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 200 {
+		mustCommit(t, s, set(fmt.Sprintf("u%04d", i), strings.Repeat("v", 1000)))
+	}
+	crashed := fs.CrashClone(vfs.CrashCloneCfg{})
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	damage(t, crashed, ".log")
+	_, err = Open(small(Options{FS: crashed}))
+	if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "rollcall store repair") || !strings.Contains(err.Error(), "rollcall store check") {
+		t.Fatalf("Open: %v", err)
+	}
+	got, err := Repair(crashed, "store", "aside", sound)
+	if err != nil || len(got.Lost) != 1 || !strings.Contains(got.Lost[0], "newest") || got.Backup != "aside" {
+		t.Fatalf("Repair: %+v, %v", got, err)
+	}
+	open(t, Options{FS: crashed})
+}
+
+func TestRepair(t *testing.T) {
+	const n = 400
+	fs := filled(t, n)
+	damage(t, fs, ".sst")
+	got, err := Repair(fs, "store", "aside", sound)
+	if err != nil || len(got.Lost) == 0 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if kept := count(t, fs); kept >= n || kept < n/2 || kept != got.Keys-1 {
+		t.Errorf("%d of %d users are left, %d keys were said to be kept", kept, n, got.Keys)
+	}
+	if _, err := fs.Stat("aside"); err != nil {
+		t.Errorf("the damaged store is gone: %v", err)
+	}
+}
+
+// A sound store loses nothing by a repair but the records that are not.
+func TestRepairLeavesOutBadRecords(t *testing.T) {
+	fs := filled(t, 40)
+	got, err := Repair(fs, "store", "aside", func(key, _ []byte) error {
+		if string(key) == "u0007" {
+			return errors.New("it is odd")
+		}
+		return nil
+	})
+	if err != nil || len(got.Lost) != 1 || got.Lost[0] != `key "u0007": it is odd` {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if left := count(t, fs); left != 39 {
+		t.Errorf("%d users are left", left)
+	}
+}
