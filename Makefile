@@ -88,7 +88,7 @@ fuzz: ## every fuzz target, FUZZTIME each
 mutants: ## apply each planted bug to a copy of the tree and show that the tests catch it
 	testdata/mutants/run
 
-smoke: build ## start the built server and run every bench scenario against it for some seconds
+smoke: build ## run every bench scenario against the built server for some seconds, SECONDS_EACH=60 for a minute each
 	bench/smoke
 
 generate: ## regenerate codec/rollcallpb (needs protoc and protoc-gen-go)
