@@ -215,6 +215,14 @@ type rig struct {
 
 func newRig(t testing.TB, change func(*Options)) *rig {
 	t.Helper()
+	r := newIdleRig(t, change)
+	r.d.Start()
+	return r
+}
+
+// newIdleRig is a rig whose dispatcher is not started.
+func newIdleRig(t testing.TB, change func(*Options)) *rig {
+	t.Helper()
 	r := &rig{t: t, net: newFakeNet(), apps: newApps(), set: metrics.NewSet()}
 	o := Options{App: r.apps.get, Network: r.net.network(), Metrics: r.set, Epoch: 7}
 	if change != nil {

@@ -24,15 +24,18 @@ import (
 type ledger struct {
 	mu     sync.Mutex
 	last   map[string]uint64 // user -> EventSeq seen last
+	top    map[string]uint64 // user -> highest EventSeq seen
 	acked  map[string]uint64 // user -> EventSeq acknowledged last
 	bodies map[string]string // webhook-id -> body
 	ids    map[string]string // user/EventSeq -> webhook-id
 	calls  int
 	faults []string
+	// repeats allows old events again: a crash forgets what was acknowledged last.
+	repeats bool
 }
 
 func newLedger() *ledger {
-	return &ledger{last: map[string]uint64{}, acked: map[string]uint64{}, bodies: map[string]string{}, ids: map[string]string{}}
+	return &ledger{last: map[string]uint64{}, top: map[string]uint64{}, acked: map[string]uint64{}, bodies: map[string]string{}, ids: map[string]string{}}
 }
 
 type told struct {
@@ -55,14 +58,17 @@ func (l *ledger) see(r *http.Request) told {
 	switch {
 	case err != nil:
 		l.fault("body %q: %v", body, err)
+	case l.repeats && e.EventSeq <= l.acked[user]:
+		// An acknowledgement that was lost; the lane goes on from here.
 	case e.EventSeq != l.last[user] && e.EventSeq != l.last[user]+1:
 		l.fault("user %s: event %d after event %d", user, e.EventSeq, l.last[user])
-	case e.EventSeq == l.last[user]+1 && l.acked[user] != l.last[user]:
+	case e.EventSeq == l.last[user]+1 && l.acked[user] < l.last[user]:
 		l.fault("user %s: event %d came before %d was acknowledged", user, e.EventSeq, l.last[user])
 	}
 	l.same(l.bodies, id, string(body))
 	l.same(l.ids, key, id)
 	l.last[user] = e.EventSeq
+	l.top[user] = max(l.top[user], e.EventSeq)
 	return e
 }
 
@@ -80,7 +86,14 @@ func (l *ledger) fault(format string, args ...any) {
 func (l *ledger) ack(e told) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.acked[e.Info.User] = e.EventSeq
+	l.acked[e.Info.User] = max(l.acked[e.Info.User], e.EventSeq)
+}
+
+// known is the newest event of a user that was seen.
+func (l *ledger) known(user string) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.top[user]
 }
 
 func (l *ledger) seen() int {
