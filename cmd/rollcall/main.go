@@ -41,6 +41,7 @@ func commands() []command {
 		{"query", "ask for the online status of users", cmdQuery},
 		{"kick", "kick a user, or one instance of a user", cmdKick},
 		{"app", "list, create and show apps, rotate their keys", cmdApp},
+		{"webhook", "list, replay and skip the events that a receiver did not take", cmdWebhook},
 		{"policy", "show, set and dry-run an app's login policy", cmdPolicy},
 	}
 }

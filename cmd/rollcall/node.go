@@ -185,7 +185,7 @@ func (n *node) startAPI(c *config.Config, b fileBudget) (err error) {
 		MaxConns: b.perListener, MaxConnsPerIP: c.APIConnsPerIP, MaxBody: c.APIMaxBody,
 		NewApp: func(app *directory.App) { newAppDefaults(app, c) },
 		Ready:  n.ready, Nodes: func() []api.NodeInfo { return n.nodes(c.Node) },
-		CheckWebhookURL: n.webhook.CheckURL,
+		CheckWebhookURL: n.webhook.CheckURL, Webhooks: n.webhook,
 	})
 	if err != nil {
 		return err

@@ -56,6 +56,7 @@ type Options struct {
 	Ready           func() error       // default: ready while serving
 	Nodes           func() []NodeInfo  // default: none
 	CheckWebhookURL func(string) error // default: every URL that parses
+	Webhooks        Webhooks           // dead letters and recent events; default: there are none
 	// NewApp sets the server's defaults on an app that the console creates; it
 	// must be quick and may run more than once. Default: directory.NewApp's stay.
 	NewApp func(*directory.App)
@@ -121,6 +122,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.CheckWebhookURL == nil {
 		o.CheckWebhookURL = func(string) error { return nil }
+	}
+	if o.Webhooks == nil {
+		o.Webhooks = noWebhooks{}
 	}
 	if o.NewApp == nil {
 		o.NewApp = func(*directory.App) {}
