@@ -19,6 +19,10 @@ import (
 
 // decide is what a directory does with the transitions of a decision.
 func (r *rig) decide(store *memStorage, ts ...presence.Transition) {
+	if r.d.durable == nil {
+		r.d.Transitions(ts)
+		return
+	}
 	store.Commit(func(w Writer) { r.d.Record(w, ts) }, func(err error) {
 		if err != nil {
 			r.d.Forget(ts)

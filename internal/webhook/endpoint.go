@@ -30,6 +30,7 @@ type endpoint struct {
 	// The circuit: closed, or open until heldMS and then for one probe at a time.
 	open   bool
 	fails  int   // failed first attempts in a row
+	silent int   // attempts in a row that found no working receiver
 	holds  int   // how often in a row it was opened or held
 	heldMS int64 // no attempt before; also set by Retry-After on a closed circuit
 
@@ -184,7 +185,7 @@ func (d *Dispatcher) followURLLocked(ep *endpoint) {
 		d.retired = append(d.retired, ep.client)
 	}
 	ep.client, ep.url = nil, ""
-	ep.open, ep.fails, ep.holds, ep.heldMS = false, 0, 0, 0
+	ep.open, ep.fails, ep.silent, ep.holds, ep.heldMS = false, 0, 0, 0, 0
 	ep.pace = newPace(d.o.MaxPerEndpoint)
 	d.o.Outbox.Hurry(ep.app)
 }
@@ -193,7 +194,7 @@ func (d *Dispatcher) followURLLocked(ep *endpoint) {
 // reports whether that closed the circuit: then nothing that waits has to wait longer.
 func (d *Dispatcher) succeedLocked(ep *endpoint, began time.Time) (closed bool) {
 	closed = ep.open
-	ep.open, ep.fails, ep.holds, ep.heldMS = false, 0, 0, 0
+	ep.open, ep.fails, ep.silent, ep.holds, ep.heldMS = false, 0, 0, 0, 0
 	ep.pace.good(began, d.o.Clock.Now())
 	if closed {
 		d.o.Outbox.Hurry(ep.app)
@@ -218,6 +219,7 @@ func (d *Dispatcher) failLocked(ep *endpoint, r result, attempts int, began time
 	if !r.outcome.endpointDown() {
 		return false
 	}
+	ep.silent++
 	if attempts == 0 {
 		ep.fails++
 	}

@@ -45,16 +45,54 @@ type told struct {
 	}
 }
 
-// see notes a call and returns what it told.
+// see notes a request of one event and returns what it told.
 func (l *ledger) see(r *http.Request) told {
+	all := l.seeAll(r)
+	if len(all) != 1 {
+		return told{}
+	}
+	return all[0]
+}
+
+// seeAll notes a request and returns what it told.
+func (l *ledger) seeAll(r *http.Request) (all []told) {
 	body, _ := io.ReadAll(r.Body)
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	var e told
-	err := json.Unmarshal(body, &e)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.calls++
-	id, user, key := r.Header.Get("webhook-id"), e.Info.User, fmt.Sprintf("%s/%d", e.Info.User, e.EventSeq)
+	id := r.Header.Get("webhook-id")
+	l.same(l.bodies, id, string(body))
+	if r.URL.Query().Get("CallbackCommand") != batchCommand {
+		return append(all, l.note(id, body))
+	}
+	var batch struct {
+		CallbackCommand string
+		Events          []struct {
+			ID    string
+			Event json.RawMessage
+		}
+	}
+	if err := json.Unmarshal(body, &batch); err != nil || batch.CallbackCommand != batchCommand || len(batch.Events) == 0 {
+		l.fault("batch %q: %v", body, err)
+	}
+	inBatch := map[string]uint64{} // an event may follow another of its batch
+	for _, e := range batch.Events {
+		var t told
+		if err := json.Unmarshal(e.Event, &t); err == nil && inBatch[t.Info.User] == t.EventSeq-1 && t.EventSeq > 1 {
+			l.acked[t.Info.User] = max(l.acked[t.Info.User], t.EventSeq-1)
+		}
+		all = append(all, l.note(e.ID, e.Event))
+		inBatch[t.Info.User] = t.EventSeq
+	}
+	return all
+}
+
+// note notes an event.
+func (l *ledger) note(id string, body []byte) told {
+	var e told
+	err := json.Unmarshal(body, &e)
+	user, key := e.Info.User, fmt.Sprintf("%s/%d", e.Info.User, e.EventSeq)
 	switch {
 	case err != nil:
 		l.fault("body %q: %v", body, err)

@@ -48,6 +48,8 @@ func (d *Dispatcher) Record(w Writer, ts []presence.Transition) {
 		r.event.Newest = settings.Coalesce
 		if r.send {
 			d.durable.Record(w, []Event{r.event})
+		} else {
+			d.meters.count(resultNoURL, 1)
 		}
 		all = append(all, r)
 	}

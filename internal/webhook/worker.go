@@ -232,6 +232,13 @@ func (d *Dispatcher) noteFailure(ep *endpoint, e *Event, w *directory.Webhook, r
 		return d.nowMS(), false // it speaks of a receiver that is no longer wanted
 	}
 	opened = d.failLocked(ep, r, e.Attempts, began)
-	wait := d.jitterLocked(d.o.RetryBase, d.o.RetryMax, e.Attempts)
+	// Of a receiver that has said nothing good since the event's first attempt
+	// nothing says that it is the event's fault. With few users the circuit may
+	// never open, and the event's retries are all the probes there are.
+	limit := d.o.RetryMax
+	if r.outcome.endpointDown() && ep.silent > e.Attempts {
+		limit = min(limit, d.o.HoldMax)
+	}
+	wait := d.jitterLocked(min(d.o.RetryBase, limit), limit, e.Attempts)
 	return d.nowMS() + max(wait, min(r.retryAfter, d.o.MaxRetryAfter)).Milliseconds(), opened
 }
