@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/rollcall-im/rollcall/internal/clock"
 	"github.com/rollcall-im/rollcall/internal/presence"
@@ -31,7 +33,7 @@ func NewDurable(o MemoryOptions, storage Storage, c clock.Clock) (*Durable, erro
 	if err != nil {
 		return nil, err
 	}
-	m.keep = &keeper{outbox: m, storage: storage, clock: c}
+	m.keep = &keeper{outbox: m, storage: storage, clock: c, idle: sync.Cond{L: &m.mu}}
 	d := &Durable{Memory: m}
 	if err := d.load(c.Now().UnixMilli()); err != nil {
 		return nil, err
@@ -255,5 +257,6 @@ func (d *Durable) Stats() OutboxStats {
 	return s
 }
 
-// Close ends the retries of what could not be written.
-func (d *Durable) Close() { d.keep.close() }
+// Close waits for at most limit until what was settled is written. The store can
+// be closed then.
+func (d *Durable) Close(limit time.Duration) { d.keep.close(limit) }

@@ -232,6 +232,44 @@ func TestSettlementsAreKept(t *testing.T) {
 	})
 }
 
+// TestCloseWrites: a stop waits for the settlements, and calls the store no more
+// after it; one that hangs holds it up for the grace.
+func TestCloseWrites(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		store := newMemStorage()
+		r := newRig(t, func(o *Options) { o.Storage = store })
+		r.net.handle("hook.example", "192.0.2.1:80", ok)
+		r.apps.put(1, "http://hook.example/", nil)
+		r.decide(store, logins(1, 20)...)
+		store.hold() // the first settlements are under way, the others wait for them
+		synctest.Wait()
+		time.AfterFunc(time.Second, store.release)
+		begin := time.Now()
+		r.stop()
+		if took := time.Since(begin); took > time.Second || store.keys(kindOutbox) != 0 {
+			t.Errorf("stopped after %v with %d events in the store", took, store.keys(kindOutbox))
+		}
+		made := store.made()
+		time.Sleep(time.Minute)
+		if n := store.made(); n != made {
+			t.Errorf("%d commits after the stop", n-made)
+		}
+
+		r = newRig(t, func(o *Options) { o.Storage = store })
+		r.net.handle("hook.example", "192.0.2.1:80", ok)
+		r.apps.put(1, "http://hook.example/", nil)
+		r.decide(store, login(1, "user0", 2))
+		store.hold()
+		synctest.Wait()
+		begin = time.Now()
+		r.stop()
+		if took := time.Since(begin); took > r.d.o.CloseGrace {
+			t.Errorf("stopped after %v", took)
+		}
+		store.release()
+	})
+}
+
 // TestSpilledBodies: bodies beyond the memory bound come from the store, in
 // order, and a store that cannot be read holds the lane up, not more.
 func TestSpilledBodies(t *testing.T) {

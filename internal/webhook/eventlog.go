@@ -46,13 +46,18 @@ type openSlot struct {
 	told     bool
 }
 
-func newEventLog(storage Storage, max int, epoch uint64) (*eventLog, error) {
+func newEventLog(storage Storage, max int, epoch uint64, lossy bool) (*eventLog, error) {
 	l := &eventLog{max: max, epoch: epoch, storage: storage, apps: make(map[uint32]*appLog)}
 	if storage == nil || max < 1 {
 		return l, nil
 	}
 	if err := l.load(); err != nil {
 		return nil, fmt.Errorf("cannot read the log of events: %w", err)
+	}
+	for _, a := range l.apps {
+		if lossy {
+			a.epoch = epoch // positions that were shown may be given again
+		}
 	}
 	return l, nil
 }

@@ -87,6 +87,12 @@ func TestLog(t *testing.T) {
 						o.Storage = store.crash()
 					}
 				})
+				if durable {
+					lossy := newIdleRig(t, func(o *Options) { o.LogEvents, o.Epoch, o.Storage, o.Lossy = 20, 8, store.crash(), true })
+					if events, _, gap := pull(t, lossy.d, cursors[24], 30); !slices.Equal(events, want[10:]) || !gap {
+						t.Errorf("in the next life of a lossy store: %v, gap %v", events, gap)
+					}
+				}
 				events, _, gap := pull(t, next.d, cursors[24], 30)
 				if durable && (!slices.Equal(events, want[25:]) || gap) || !durable && (len(events) != 0 || !gap) {
 					t.Errorf("in the next life: %v, gap %v", events, gap)
@@ -134,7 +140,7 @@ func TestLogHidesWhatIsUnderWay(t *testing.T) {
 // TestVolatileLogBound: in memory, all apps together keep so many, and the app
 // with the most gives way.
 func TestVolatileLogBound(t *testing.T) {
-	l, err := newEventLog(nil, maxVolatileLog, 1)
+	l, err := newEventLog(nil, maxVolatileLog, 1, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +153,7 @@ func TestVolatileLogBound(t *testing.T) {
 	if l.count != maxVolatileLog || len(l.apps[1].kept) != maxVolatileLog-1 || len(l.apps[2].kept) != 1 {
 		t.Errorf("%d kept in all, %d of the large app, %d of the small one", l.count, len(l.apps[1].kept), len(l.apps[2].kept))
 	}
-	off, _ := newEventLog(nil, -1, 1)
+	off, _ := newEventLog(nil, -1, 1, false)
 	off.add(&small)
 	if page, _, _ := off.read(2, "", 9); len(page.Events) != 0 {
 		t.Error("a log that is off keeps events")

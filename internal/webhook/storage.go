@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"encoding/binary"
+	"sync"
 	"time"
 
 	"github.com/rollcall-im/rollcall/internal/clock"
@@ -79,6 +80,7 @@ type keeper struct {
 	failures uint64
 	retry    clock.Timer
 	closed   bool
+	idle     sync.Cond // signalled when a commit has ended; on outbox.mu
 }
 
 // change is a Set, or with a nil value a Delete.
@@ -127,6 +129,7 @@ func (k *keeper) flush() {
 		k.storage.Commit(func(w Writer) { writeAll(w, changes) }, func(err error) { k.settle(changes, err) })
 		k.outbox.mu.Lock()
 		k.inCommit = false
+		k.idle.Broadcast()
 		k.outbox.mu.Unlock()
 	}
 }
@@ -134,7 +137,7 @@ func (k *keeper) flush() {
 func (k *keeper) begin() []change {
 	k.outbox.mu.Lock()
 	defer k.outbox.mu.Unlock()
-	if !k.dirty() || k.inCommit || k.retry != nil {
+	if !k.dirty() || k.inCommit || k.retry != nil || k.closed {
 		return nil
 	}
 	changes := k.changes
@@ -164,6 +167,7 @@ func (k *keeper) settle(changes []change, err error) {
 		}
 	}
 	idle := !k.inCommit
+	k.idle.Broadcast()
 	k.outbox.mu.Unlock()
 	if err == nil && idle {
 		k.flush()
@@ -177,10 +181,23 @@ func (k *keeper) again() {
 	k.flush()
 }
 
-// close ends the retries.
-func (k *keeper) close() {
+// close waits until all is written, but no longer than limit and not for a
+// store that refuses it. The store is not called any more when it returns,
+// unless limit is over.
+func (k *keeper) close(limit time.Duration) {
+	late := false
+	timer := time.AfterFunc(limit, func() {
+		k.outbox.mu.Lock()
+		defer k.outbox.mu.Unlock()
+		late = true
+		k.idle.Broadcast()
+	})
+	defer timer.Stop()
 	k.outbox.mu.Lock()
 	defer k.outbox.mu.Unlock()
+	for !late && (k.busy || k.inCommit || len(k.changes) > 0 && k.retry == nil) {
+		k.idle.Wait()
+	}
 	k.closed = true
 	if k.retry != nil {
 		k.retry.Stop()

@@ -48,6 +48,9 @@ type Options struct {
 	// Default 10,000; negative: none. Without a Storage all apps together keep
 	// maxVolatileLog at most.
 	LogEvents int
+	// Lossy says that Storage may have lost the end of what it was told is durable
+	// (commits that are not synced): cursors of an earlier life then answer Gap.
+	Lossy bool
 
 	MaxInFlight    int // attempts at once, default 256; at most FilesPerAttempt times as many files are open
 	MaxPerEndpoint int // attempts at once to one app's receiver, default 32
@@ -181,7 +184,7 @@ func New(o Options) (*Dispatcher, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	log, err := newEventLog(o.Storage, o.LogEvents, o.Epoch)
+	log, err := newEventLog(o.Storage, o.LogEvents, o.Epoch, o.Lossy)
 	if err != nil {
 		return nil, err
 	}
@@ -365,7 +368,8 @@ func (d *Dispatcher) Stats() Stats {
 // Close takes no more events and delivers those that are runnable until there
 // is none, ctx ends, or CloseTimeout is over. The attempts then in flight have
 // CloseGrace to end before they are broken off, which is held against nobody:
-// so Close returns within CloseGrace after ctx has ended. What is left stays in
+// so Close returns within CloseGrace after ctx has ended, and as much again if
+// a Storage is slow; that is not called any more. What is left stays in
 // the outbox, is counted and logged; that is no error. More calls wait for the
 // first. Call it after what calls Transitions has stopped.
 func (d *Dispatcher) Close(ctx context.Context) error {
@@ -389,7 +393,7 @@ func (d *Dispatcher) Close(ctx context.Context) error {
 		}
 	}
 	if d.durable != nil {
-		d.durable.Close()
+		d.durable.Close(d.o.CloseGrace)
 	}
 	return nil
 }
