@@ -63,7 +63,7 @@ func decodeEvent(b []byte) (Event, error) {
 	flags := r.byte()
 	e.Replayed = flags&flagReplayed != 0
 	e.Key.UserID = string(r.bytes(presence.MaxUserID))
-	e.OptPlatform = string(r.bytes(maxWord))
+	e.OptPlatform = word(r.bytes(maxWord))
 	ip := r.bytes(16)
 	e.Body = append([]byte(nil), r.bytes(maxBody)...)
 	if len(ip) > 0 {
@@ -75,6 +75,22 @@ func decodeEvent(b []byte) (Event, error) {
 		return Event{}, fmt.Errorf("%w: %d bytes", ErrCorrupt, len(b))
 	}
 	return e, nil
+}
+
+// words are the names that OptPlatform has: one copy of each is enough.
+var words = func() map[string]string {
+	m := map[string]string{byREST: byREST}
+	for p := presence.Platform(1); p.Valid(); p++ {
+		m[p.WebhookName()] = p.WebhookName()
+	}
+	return m
+}()
+
+func word(b []byte) string {
+	if w, known := words[string(b)]; known {
+		return w
+	}
+	return string(b)
 }
 
 // appendLetter encodes a dead letter but for its event, which is named:

@@ -80,9 +80,12 @@ func newEvent(t *presence.Transition, epoch uint64, nowMS int64) Event {
 	}
 }
 
+// byREST is the OptPlatform of a change over REST or the console.
+const byREST = "RESTAPI"
+
 func optPlatform(t *presence.Transition) string {
 	if t.ByREST {
-		return "RESTAPI"
+		return byREST
 	}
 	return t.Inst.Device.Platform.WebhookName()
 }

@@ -36,8 +36,9 @@ type eventLog struct {
 // appLog is the log of one app: positions first to next-1.
 type appLog struct {
 	first, next uint64
-	epoch       uint64     // of the cursors: a log that was lost begins another
-	kept        []Event    // in memory
+	epoch       uint64  // of the cursors: a log that was lost begins another
+	kept        []Event // in memory; those before head have gone
+	head        int
 	open        []openSlot // recorded and not yet told, by position
 }
 
@@ -119,7 +120,7 @@ func (l *eventLog) add(e *Event) {
 	a.kept = append(a.kept, *e)
 	a.next++
 	l.count++
-	if len(a.kept) > l.max {
+	if a.len() > l.max {
 		l.dropFirstLocked(a)
 	} else if l.count > maxVolatileLog {
 		l.dropFirstLocked(l.largestLocked(a))
@@ -127,11 +128,19 @@ func (l *eventLog) add(e *Event) {
 }
 
 func (l *eventLog) dropFirstLocked(a *appLog) {
-	a.kept[0] = Event{}
-	a.kept = a.kept[1:]
+	a.kept[a.head] = Event{}
+	a.head++
 	a.first++
 	l.count--
+	if a.head > len(a.kept)/2 { // in place: an append need not make room for what has gone
+		n := copy(a.kept, a.kept[a.head:])
+		clear(a.kept[n:])
+		a.kept, a.head = a.kept[:n], 0
+	}
 }
+
+// len is the number of events in memory.
+func (a *appLog) len() int { return len(a.kept) - a.head }
 
 // largestLocked is the app with the largest log, or one of the larger ones if there are many.
 func (l *eventLog) largestLocked(best *appLog) *appLog {
@@ -140,7 +149,7 @@ func (l *eventLog) largestLocked(best *appLog) *appLog {
 		if looked++; looked > maxLook {
 			break
 		}
-		if len(a.kept) > len(best.kept) {
+		if a.len() > best.len() {
 			best = a
 		}
 	}
@@ -264,7 +273,7 @@ func (l *eventLog) part(app uint32, epoch, seen uint64, limit int) (from, end ui
 		from, gap = min(a.first, end), true
 	}
 	if n := min(end-from, uint64(limit)); l.storage == nil && n > 0 {
-		i := from - a.first
+		i := uint64(a.head) + from - a.first
 		kept = append(kept, a.kept[i:i+n]...)
 	}
 	return from, end, kept, a.epoch, gap

@@ -150,8 +150,8 @@ func TestVolatileLogBound(t *testing.T) {
 		e := event(1, "u", uint64(i+1))
 		l.add(&e)
 	}
-	if l.count != maxVolatileLog || len(l.apps[1].kept) != maxVolatileLog-1 || len(l.apps[2].kept) != 1 {
-		t.Errorf("%d kept in all, %d of the large app, %d of the small one", l.count, len(l.apps[1].kept), len(l.apps[2].kept))
+	if l.count != maxVolatileLog || l.apps[1].len() != maxVolatileLog-1 || l.apps[2].len() != 1 {
+		t.Errorf("%d kept in all, %d of the large app, %d of the small one", l.count, l.apps[1].len(), l.apps[2].len())
 	}
 	off, _ := newEventLog(nil, -1, 1, false)
 	off.add(&small)

@@ -199,8 +199,8 @@ func TestFormerReceiverProvesNothing(t *testing.T) {
 		}
 		close(answers)
 		synctest.Wait()
-		if s := r.d.Stats(); s.CircuitsOpen != 1 || r.count(resultDelivered) != 1 {
-			t.Errorf("%d circuits open and %d delivered after the former receiver's answer, want 1 and 1", s.CircuitsOpen, r.count(resultDelivered))
+		if n := r.attempts(outcomeGone); n != 1 || r.count(resultDelivered) != 1 {
+			t.Errorf("%d attempts at the new receiver and %d delivered after the former one's answer, want 1 and 1", n, r.count(resultDelivered))
 		}
 		r.apps.put(1, "", nil)
 		r.waitEmpty(time.Minute)

@@ -273,6 +273,7 @@ func (m *Memory) laneLocked(k presence.Key) *lane {
 // pushLocked adds e to its lane and to the end of its app.
 func (m *Memory) pushLocked(l *lane, e *Event) {
 	n := &node{event: *e, lane: l}
+	n.event.Key = l.key // one copy of the UserID
 	m.holdLocked(n)
 	l.app.link(n)
 	l.insert(n)
