@@ -42,6 +42,7 @@ func commands() []command {
 		{"kick", "kick a user, or one instance of a user", cmdKick},
 		{"app", "list, create and show apps, rotate their keys", cmdApp},
 		{"store", "back up, check, dump and repair a store", cmdStore},
+		{"webhook", "list, replay and skip the events that a receiver did not take", cmdWebhook},
 		{"policy", "show, set and dry-run an app's login policy", cmdPolicy},
 	}
 }

@@ -60,7 +60,8 @@ func startNode(c *config.Config, log *slog.Logger) (*node, error) {
 		{"store", n.startStore},
 		{"directory", n.startDirectory},
 		{"apps", n.createApps},
-		{"engine", n.newEngine}, // before the API, which tells of it; it accepts links last
+		{"webhooks", n.startWebhooks}, // after the apps: an event of one that is not there is dropped
+		{"engine", n.newEngine},       // before the API, which tells of it; it accepts links last
 		{"api", n.startAPI},
 		{"listeners", n.startEngine},
 	} {
@@ -133,7 +134,8 @@ func (n *node) startDirectory(c *config.Config, b fileBudget) (err error) {
 	n.webhook, err = webhook.New(webhook.Options{
 		App:     func(id uint32) *directory.App { return n.dir.App(id) },
 		Metrics: n.metrics, Logger: n.log,
-		MaxEvents:   c.WebhookOutboxEvents,
+		MaxEvents: c.WebhookOutboxEvents, MaxDeadLetters: c.WebhookDeadLetters, Full: webhook.FullPolicy(c.WebhookOutboxFull),
+		LogEvents:   logEvents(c),
 		MaxInFlight: b.attempts, MaxPerEndpoint: max(b.attempts/8, 1),
 		AllowPrivate: c.WebhookAllowPrivate, AllowLoopback: c.WebhookAllowLoopback,
 	})
@@ -143,8 +145,17 @@ func (n *node) startDirectory(c *config.Config, b fileBudget) (err error) {
 	n.dir, err = embedded.New(embedded.Options{
 		Clock: clock.System{}, Sink: n.webhook, Ceilings: c.Ceilings, Metrics: n.metrics, Logger: n.log,
 		Store: n.store, RestartGrace: cmp.Or(c.RestartGrace, -1),
+		LoginsBlocked: n.webhook.LoginsBlocked,
 	})
 	return err
+}
+
+// logEvents is the setting as the dispatcher wants it: there 0 is the default.
+func logEvents(c *config.Config) int {
+	if c.WebhookLogEvents == 0 {
+		return -1
+	}
+	return c.WebhookLogEvents
 }
 
 // createApps creates those apps of the configuration that the store does not remember.
@@ -168,6 +179,11 @@ func (n *node) createApps(c *config.Config, _ fileBudget) error {
 			return fmt.Errorf("app %d: %w", a.SDKAppID, err)
 		}
 	}
+	return nil
+}
+
+func (n *node) startWebhooks(*config.Config, fileBudget) error {
+	n.webhook.Start()
 	return nil
 }
 
@@ -207,7 +223,7 @@ func (n *node) startAPI(c *config.Config, b fileBudget) (err error) {
 		MaxConns: b.perListener, MaxConnsPerIP: c.APIConnsPerIP, MaxBody: c.APIMaxBody,
 		NewApp: func(app *directory.App) { newAppDefaults(app, c) },
 		Ready:  n.ready, Live: n.live, Backup: n.backup(), Nodes: func() []api.NodeInfo { return n.nodes(c.Node) },
-		CheckWebhookURL: n.webhook.CheckURL,
+		CheckWebhookURL: n.webhook.CheckURL, Webhooks: n.webhook,
 	})
 	if err != nil {
 		return err

@@ -118,11 +118,15 @@ type webhookView struct {
 	TimeoutMS  int64
 	GiveUpMS   int64
 	StatusOnly bool
+	// BatchEvents is how many events a request may hold; 0 = a request for each.
+	BatchEvents int
+	Coalesce    bool
+	PullEvents  bool
 }
 
 func viewWebhook(a *directory.App) webhookView {
 	w := &a.Webhook
-	return webhookView{w.URL, w.Token != "", w.TimeoutMS, w.GiveUpMS, w.StatusOnly}
+	return webhookView{w.URL, w.Token != "", w.TimeoutMS, w.GiveUpMS, w.StatusOnly, w.BatchEvents, w.Coalesce, w.PullEvents}
 }
 
 func (c *consoleCall) getWebhook() (reply, error) {
@@ -141,6 +145,10 @@ func (c *consoleCall) putWebhook() (reply, error) {
 		TimeoutMS  *int64
 		GiveUpMS   *int64
 		StatusOnly *bool
+
+		BatchEvents *int
+		Coalesce    *bool
+		PullEvents  *bool
 	}
 	if err := c.decode(&in); err != nil {
 		return reply{}, err
@@ -161,6 +169,9 @@ func (c *consoleCall) putWebhook() (reply, error) {
 		assign(&a.Webhook.TimeoutMS, in.TimeoutMS)
 		assign(&a.Webhook.GiveUpMS, in.GiveUpMS)
 		assign(&a.Webhook.StatusOnly, in.StatusOnly)
+		assign(&a.Webhook.BatchEvents, in.BatchEvents)
+		assign(&a.Webhook.Coalesce, in.Coalesce)
+		assign(&a.Webhook.PullEvents, in.PullEvents)
 		return nil
 	})
 	if err != nil {

@@ -59,6 +59,7 @@ type Options struct {
 	// Backup copies the store to a directory on this machine; nil: there is no store.
 	Backup          func(dir string) error
 	CheckWebhookURL func(string) error // default: every URL that parses
+	Webhooks        Webhooks           // dead letters and recent events; default: there are none
 	// NewApp sets the server's defaults on an app that the console creates; it
 	// must be quick and may run more than once. Default: directory.NewApp's stay.
 	NewApp func(*directory.App)
@@ -127,6 +128,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.CheckWebhookURL == nil {
 		o.CheckWebhookURL = func(string) error { return nil }
+	}
+	if o.Webhooks == nil {
+		o.Webhooks = noWebhooks{}
 	}
 	if o.NewApp == nil {
 		o.NewApp = func(*directory.App) {}

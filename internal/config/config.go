@@ -67,6 +67,9 @@ type Config struct {
 	WebhookAllowPrivate  bool
 	WebhookAllowLoopback bool
 	WebhookOutboxEvents  int
+	WebhookOutboxFull    string // a webhook.FullPolicy
+	WebhookDeadLetters   int
+	WebhookLogEvents     int           // per app; 0 = none
 	WebhookTimeout       time.Duration // per attempt, of new apps
 	WebhookGiveUp        time.Duration // age at which retries end, of new apps
 

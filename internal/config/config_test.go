@@ -117,7 +117,7 @@ func TestEverySettingInEveryLayer(t *testing.T) {
 		"tls-cert": "cert.pem", "tls-key": "key.pem", "node": "9", "data-dir": "/x", "durability": "interval:250", "store-min-free": "0", "restart-grace": "0s", "max-links": "10", "loops": "3",
 		"login-timeout": "3s", "drain-timeout": "0s", "api-concurrency": "77", "api-conns-per-ip": "78", "api-max-body": "1024", "policy-max-native": "4", "policy-max-native-elsewhere": "2",
 		"policy-max-web": "100", "rate-calls": "1.5", "rate-batch-calls": "2.5", "webhook-allow-private": "true", "webhook-allow-loopback": "true",
-		"webhook-outbox-events": "12", "webhook-timeout": "1s", "webhook-give-up": "1h", "log-level": "error", "log-format": "json",
+		"webhook-outbox-events": "12", "webhook-outbox-full": "block-logins", "webhook-dead-letters": "13", "webhook-log-events": "0", "webhook-timeout": "1s", "webhook-give-up": "1h", "log-level": "error", "log-format": "json",
 	}
 	only := map[string]bool{"config": true, "admin-token-file": true, "listen-ws": true, "listen-mqtt": true, "redis": true} // no second legal value here
 	for i := range settings {

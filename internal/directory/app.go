@@ -72,6 +72,11 @@ type Webhook struct {
 	TimeoutMS  int64  // per attempt, default 2000
 	GiveUpMS   int64  // age at which retries end, default 24 h
 	StatusOnly bool   // HTTP 200 alone is success, the body is not read
+	// BatchEvents is how many events one request may hold, up to
+	// MaxBatchEvents; 0 = each event in a request of its own format.
+	BatchEvents int
+	Coalesce    bool // of a user's events that wait, only the newest is told
+	PullEvents  bool // events are kept to be pulled even without a URL
 }
 
 // Limits are an app's rates. 0 = unlimited.
@@ -85,6 +90,7 @@ const (
 	MaxAdministrators = 10
 	MaxKeys           = 2
 	DefaultAdmin      = "administrator"
+	MaxBatchEvents    = 100
 
 	minuteMS = 60_000
 	dayMS    = 24 * 60 * minuteMS
@@ -174,6 +180,9 @@ func (w *Webhook) validate() error {
 	}
 	if w.GiveUpMS < 1000 || w.GiveUpMS > 30*dayMS {
 		return fmt.Errorf("webhook give-up age must be 1 s to 30 days, got %d ms", w.GiveUpMS)
+	}
+	if w.BatchEvents < 0 || w.BatchEvents > MaxBatchEvents {
+		return fmt.Errorf("webhook batches must have 0 (off) to %d events, got %d", MaxBatchEvents, w.BatchEvents)
 	}
 	if w.URL == "" {
 		return nil

@@ -29,6 +29,7 @@ type counters struct {
 	shed           [kindEnd]*metrics.Counter
 	commitFailures *metrics.Counter
 	sweepsShed     *metrics.Counter
+	loginsBlocked  *metrics.Counter
 	updatesShed    *metrics.Counter
 	pushExpired    *metrics.Counter
 	notices        map[directory.NoticeCause]*metrics.Counter
@@ -48,6 +49,7 @@ func (c *counters) init(d *Directory) {
 		}
 	}
 	c.commitFailures = set.Counter("rollcall_directory_commit_failures_total")
+	c.loginsBlocked = set.Counter("rollcall_directory_logins_blocked_total")
 	c.sweepsShed = set.Counter("rollcall_directory_sweeps_shed_total")
 	c.updatesShed = set.Counter(`rollcall_directory_shed_total{kind="update_app"}`)
 	c.pushExpired = set.Counter("rollcall_push_expired_total")

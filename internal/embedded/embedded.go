@@ -7,6 +7,7 @@
 //	rollcall_decisions_total{kind,result}          counter  decisions told. kind: login, leave, kick, import, delete, expire, enforce, restart.
 //	                                                        result: changed, unchanged (refused or stale), failed (its commit failed)
 //	rollcall_directory_shed_total{kind}            counter  operations refused because a lane held Options.MaxPending, or on a stopped directory
+//	rollcall_directory_logins_blocked_total        counter  logins refused because Options.LoginsBlocked said so
 //	rollcall_directory_pending                     gauge    decisions taken in and not yet told
 //	rollcall_directory_commit_failures_total       counter  batches that the journal could not make durable
 //	rollcall_directory_sweeps_shed_total           counter  sweeps and dry runs refused because Options.MaxSweeps were running
@@ -70,6 +71,9 @@ type Options struct {
 	RestartGrace time.Duration
 	// RetryAfter is told with CodeUnavailable. Default 2 s.
 	RetryAfter time.Duration
+	// LoginsBlocked reports whether logins of an app must wait, because nobody
+	// can be told of them: they get CodeUnavailable. It must not block. Default: never.
+	LoginsBlocked func(sdkAppID uint32) bool
 }
 
 const (
@@ -124,6 +128,9 @@ func (o *Options) fill() {
 	}
 	if o.Clock == nil {
 		o.Clock = clock.System{}
+	}
+	if o.LoginsBlocked == nil {
+		o.LoginsBlocked = func(uint32) bool { return false }
 	}
 	if o.Journal == nil {
 		o.Journal = memory{}

@@ -8,6 +8,11 @@ import (
 // Login implements directory.Directory.
 func (d *Directory) Login(op *directory.LoginOp) {
 	a := (*login)(op)
+	if d.opts.LoginsBlocked(op.Key.App) {
+		d.counters.loginsBlocked.Inc()
+		a.fail(d)
+		return
+	}
 	if !d.submit(newDecision(kindLogin, op.Key, a, op.Login.NowMS), false) {
 		a.fail(d)
 	}

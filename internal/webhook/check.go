@@ -1,6 +1,10 @@
 package webhook
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
 
 // Check implements Outbox.
 func (m *Memory) Check() error {
@@ -19,8 +23,8 @@ func (m *Memory) Check() error {
 	if count != m.count || bytes != m.bytes {
 		return fmt.Errorf("outbox counts %d events of %d bytes, has %d of %d", m.count, m.bytes, count, bytes)
 	}
-	if count > m.o.MaxEvents || bytes > m.o.MaxBytes || len(m.dead.ring) > m.o.MaxDeadLetters {
-		return fmt.Errorf("outbox has %d events, %d bytes, %d dead letters, more than its bounds %+v", count, bytes, len(m.dead.ring), m.o)
+	if m.o.Full != FullBlock && count > m.o.MaxEvents || m.keep == nil && bytes > m.o.MaxBytes || len(m.dead.list) > m.o.MaxDeadLetters {
+		return fmt.Errorf("outbox has %d events, %d bytes, %d dead letters, more than its bounds %+v", count, bytes, len(m.dead.list), m.o)
 	}
 	return m.checkLanesLocked(count)
 }
@@ -33,7 +37,7 @@ func (a *appQueue) check() (count int, bytes int64, err error) {
 			return 0, 0, fmt.Errorf("broken list at event %d of %q", n.event.Seq, n.event.Key.UserID)
 		}
 		count++
-		bytes += n.event.size()
+		bytes += n.size()
 	}
 	if a.newest != prev || count != a.count || count == 0 {
 		return 0, 0, fmt.Errorf("counts %d events, has %d", a.count, count)
@@ -72,18 +76,26 @@ func (m *Memory) checkLanesLocked(count int) error {
 // check proves that the lane's events are in order and counts them.
 func (l *lane) check() (count int, err error) {
 	var seq uint64
+	allOut := true
 	for n := l.head; n != nil; n = n.laneNext {
-		if n.lane != l || n.event.Seq <= seq {
+		if n.lane != l || n.event.Seq <= seq && !n.event.Replayed {
 			return 0, fmt.Errorf("event %d after event %d", n.event.Seq, seq)
 		}
+		if n.out && !allOut {
+			return 0, fmt.Errorf("event %d is out before an older one", n.event.Seq)
+		}
+		allOut = n.out
 		if n.laneNext == nil && l.tail != n {
 			return 0, fmt.Errorf("tail is not the last event, %d", n.event.Seq)
 		}
 		seq = n.event.Seq
 		count++
 	}
-	if count == 0 || l.state == laneIdle {
+	if count == 0 || l.state == laneIdle || (l.state == laneClaimed || l.state == laneHeld) && !l.head.out {
 		return 0, fmt.Errorf("kept with %d events in state %d", count, l.state)
+	}
+	if l.batch != nil && !slices.Contains(l.batch.lanes, l) || l.state == laneHeld && l.batch == nil {
+		return 0, errors.New("not part of its batch")
 	}
 	return count, nil
 }

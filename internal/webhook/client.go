@@ -205,12 +205,12 @@ type quietTLS struct {
 // Close implements net.Conn.
 func (c *quietTLS) Close() error { return c.raw.Close() }
 
-// post makes one attempt at e at the time now.
-func (c *client) post(e *Event, w *directory.Webhook, now time.Time) result {
+// post makes one attempt at a batch at the time now.
+func (c *client) post(batch []Event, w *directory.Webhook, now time.Time) result {
 	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(req)
 	defer fasthttp.ReleaseResponse(resp)
-	c.fill(req, e, w.Token, now.Unix())
+	c.fill(req, batch, w, now.Unix())
 	if err := c.host.DoTimeout(req, resp, time.Duration(w.TimeoutMS)*time.Millisecond); err != nil {
 		return result{outcome: classify(err)}
 	}
@@ -219,19 +219,19 @@ func (c *client) post(e *Event, w *directory.Webhook, now time.Time) result {
 }
 
 // fill writes the attempt into req.
-func (c *client) fill(req *fasthttp.Request, e *Event, token string, nowS int64) {
-	id := e.ID()
+func (c *client) fill(req *fasthttp.Request, batch []Event, w *directory.Webhook, nowS int64) {
+	id, body := requestID(batch, w), requestBody(batch, w)
 	h := &req.Header
 	h.DisableNormalizing()
 	h.SetMethod(fasthttp.MethodPost)
 	h.SetContentType("application/json")
-	req.SetRequestURI(requestURL(c.target, e, token, nowS))
+	req.SetRequestURI(requestURL(c.target, batch, w, nowS))
 	h.Set("webhook-id", id)
 	h.Set("webhook-timestamp", strconv.FormatInt(nowS, 10))
-	if token != "" {
-		h.Set("webhook-signature", Signature(token, id, nowS, e.Body))
+	if w.Token != "" {
+		h.Set("webhook-signature", Signature(w.Token, id, nowS, body))
 	}
-	req.SetBodyRaw(e.Body)
+	req.SetBodyRaw(body)
 }
 
 // judge reads the answer as far as it counts.

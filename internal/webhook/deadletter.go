@@ -1,60 +1,76 @@
 package webhook
 
-// deadLetters is a ring of the newest dead letters.
+import (
+	"cmp"
+	"slices"
+)
+
+// deadLetters are the newest dead letters, by ID.
 type deadLetters struct {
-	max  int
-	ring []DeadLetter
-	next int // where the next one goes once the ring is full
-	lost uint64
+	max    int
+	list   []*DeadLetter
+	lastID uint64
+	lost   uint64
 }
 
-func (d *deadLetters) add(l DeadLetter) {
-	if len(d.ring) < d.max {
-		d.ring = append(d.ring, l)
-		return
+// add gives l its ID and appends it; what had to fall out for it is returned.
+func (d *deadLetters) add(l DeadLetter) (added, fallen *DeadLetter) {
+	d.lastID++
+	l.ID = d.lastID
+	d.list = append(d.list, &l)
+	if len(d.list) > d.max {
+		fallen = d.list[0]
+		d.list[0] = nil
+		d.list = d.list[1:]
+		d.lost++
 	}
-	d.ring[d.next] = l
-	d.next = (d.next + 1) % d.max
-	d.lost++
+	return &l, fallen
 }
 
-// newest returns up to max letters of app, the newest first. The bodies are shared.
-func (d *deadLetters) newest(app uint32, max int) []DeadLetter {
+// before returns up to max letters of app with an ID below before (0 = all), the
+// newest first. The bodies are shared.
+func (d *deadLetters) before(app uint32, before uint64, max int) []DeadLetter {
+	end := len(d.list)
+	if before != 0 {
+		end, _ = d.find(before)
+	}
 	var out []DeadLetter
-	for i := range d.ring {
-		l := &d.ring[(d.next-1-i+2*len(d.ring))%len(d.ring)]
-		if len(out) >= max {
-			break
-		}
-		if l.Event.Key.App == app {
-			out = append(out, *l)
+	for i := end - 1; i >= 0 && len(out) < max; i-- {
+		if d.list[i].Event.Key.App == app {
+			out = append(out, *d.list[i])
 		}
 	}
 	return out
 }
 
-// laneHeap orders waiting lanes by the time at which they become runnable.
-type laneHeap []*lane
-
-func (h laneHeap) Len() int           { return len(h) }
-func (h laneHeap) Less(i, j int) bool { return h[i].nextMS < h[j].nextMS }
-func (h laneHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].heapIndex, h[j].heapIndex = i, j
+// pick returns the letters of app that ids names, or its oldest ones up to max, the oldest first.
+func (d *deadLetters) pick(app uint32, ids []uint64, max int) []*DeadLetter {
+	var out []*DeadLetter
+	if ids == nil {
+		for _, l := range d.list {
+			if l.Event.Key.App == app && len(out) < max {
+				out = append(out, l)
+			}
+		}
+		return out
+	}
+	ids = slices.Clone(ids)
+	slices.Sort(ids)
+	for _, id := range slices.Compact(ids) {
+		if i, found := d.find(id); found && d.list[i].Event.Key.App == app && len(out) < max {
+			out = append(out, d.list[i])
+		}
+	}
+	return out
 }
 
-// Push implements heap.Interface.
-func (h *laneHeap) Push(x any) {
-	l := x.(*lane)
-	l.heapIndex = len(*h)
-	*h = append(*h, l)
+// remove takes l out of the list.
+func (d *deadLetters) remove(l *DeadLetter) {
+	if i, found := d.find(l.ID); found {
+		d.list = slices.Delete(d.list, i, i+1)
+	}
 }
 
-// Pop implements heap.Interface.
-func (h *laneHeap) Pop() any {
-	old := *h
-	l := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	return l
+func (d *deadLetters) find(id uint64) (int, bool) {
+	return slices.BinarySearchFunc(d.list, id, func(l *DeadLetter, id uint64) int { return cmp.Compare(l.ID, id) })
 }

@@ -227,7 +227,7 @@ func TestGiveUp(t *testing.T) {
 		if age := time.Since(begin); age < time.Hour || age > time.Hour+time.Second {
 			t.Errorf("gave up after %v, want an hour", age)
 		}
-		dead := r.d.DeadLetters(1, 10)
+		dead := r.d.DeadLetters(1, 0, 10)
 		if len(dead) != 1 || dead[0].Event.Seq != 1 || dead[0].Cause != CauseGaveUp || dead[0].Event.Attempts < 10 {
 			t.Errorf("dead letters %+v, want event 1 after many attempts", dead)
 		}
@@ -501,12 +501,12 @@ type lateOutbox struct {
 	late atomic.Pointer[func()]
 }
 
-func (o *lateOutbox) Claim(app uint32, nowMS int64) (Event, bool, bool) {
-	e, more, ok := o.Outbox.Claim(app, nowMS)
-	if f := o.late.Load(); !ok && f != nil && o.late.CompareAndSwap(f, nil) {
+func (o *lateOutbox) Claim(app uint32, nowMS int64, max int) ([]Event, bool) {
+	batch, more := o.Outbox.Claim(app, nowMS, max)
+	if f := o.late.Load(); len(batch) == 0 && f != nil && o.late.CompareAndSwap(f, nil) {
 		(*f)()
 	}
-	return e, more, ok
+	return batch, more
 }
 
 // TestNoLostWake: an event that comes between a worker's last look and its end is not left lying.

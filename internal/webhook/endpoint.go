@@ -9,8 +9,7 @@ import (
 
 // Bounds of an endpoint's behaviour.
 const (
-	firstWindow = 4 // attempts at once to a receiver that has not answered yet
-	openAfter   = 5 // first attempts that fail in a row open the circuit
+	openAfter = 5 // first attempts that fail in a row open the circuit
 	// recheck is how often a held endpoint with a backlog looks whether its settings have changed.
 	recheck = time.Second
 )
@@ -22,8 +21,8 @@ type endpoint struct {
 	// found nothing ends only if it did not grow meanwhile.
 	signal  uint64
 	workers int
-	window  int  // how many workers may run while the circuit is closed
 	starved bool // in Dispatcher.starved
+	pace    pace // how many workers may run while the circuit is closed
 
 	client *client // of the URL in use; nil before the first attempt
 	url    string  // what client was made for; it may have failed to make
@@ -31,6 +30,7 @@ type endpoint struct {
 	// The circuit: closed, or open until heldMS and then for one probe at a time.
 	open   bool
 	fails  int   // failed first attempts in a row
+	silent int   // attempts in a row that found no working receiver
 	holds  int   // how often in a row it was opened or held
 	heldMS int64 // no attempt before; also set by Retry-After on a closed circuit
 
@@ -46,7 +46,7 @@ func (ep *endpoint) allowed(nowMS int64) int {
 	case ep.open:
 		return 1
 	}
-	return ep.window
+	return ep.pace.window
 }
 
 // wake says that apps may have runnable lanes.
@@ -56,7 +56,7 @@ func (d *Dispatcher) wake(apps []uint32) {
 	for _, app := range apps {
 		ep := d.endpoints[app]
 		if ep == nil {
-			ep = &endpoint{app: app, window: min(firstWindow, d.o.MaxPerEndpoint)}
+			ep = &endpoint{app: app, pace: newPace(d.o.MaxPerEndpoint)}
 			d.endpoints[app] = ep
 		}
 		d.wakeLocked(ep)
@@ -73,7 +73,7 @@ func (d *Dispatcher) wakeLocked(ep *endpoint) {
 func (d *Dispatcher) spawnLocked(ep *endpoint) {
 	nowMS := d.nowMS()
 	switch allowed := ep.allowed(nowMS); {
-	case d.stopped:
+	case d.stopped, !d.started:
 	case allowed == 0:
 		d.armLocked(ep, nowMS, ep.heldMS)
 	case ep.workers >= allowed:
@@ -185,29 +185,33 @@ func (d *Dispatcher) followURLLocked(ep *endpoint) {
 		d.retired = append(d.retired, ep.client)
 	}
 	ep.client, ep.url = nil, ""
-	ep.open, ep.fails, ep.holds, ep.heldMS = false, 0, 0, 0
-	ep.window = min(firstWindow, d.o.MaxPerEndpoint)
+	ep.open, ep.fails, ep.silent, ep.holds, ep.heldMS = false, 0, 0, 0, 0
+	ep.pace = newPace(d.o.MaxPerEndpoint)
 	d.o.Outbox.Hurry(ep.app)
 }
 
-// succeedLocked notes a good answer: one more attempt at once may be made. It
-// reports whether that closed the circuit.
-func (d *Dispatcher) succeedLocked(ep *endpoint) (closed bool) {
+// succeedLocked notes a good answer to an attempt that began at began. It
+// reports whether that closed the circuit: then nothing that waits has to wait longer.
+func (d *Dispatcher) succeedLocked(ep *endpoint, began time.Time) (closed bool) {
 	closed = ep.open
-	ep.open, ep.fails, ep.holds, ep.heldMS = false, 0, 0, 0
-	ep.window = min(ep.window+1, d.o.MaxPerEndpoint)
+	ep.open, ep.fails, ep.silent, ep.holds, ep.heldMS = false, 0, 0, 0, 0
+	ep.pace.good(began, d.o.Clock.Now())
+	if closed {
+		d.o.Outbox.Hurry(ep.app)
+		ep.signal++
+	}
 	return closed
 }
 
-// failLocked notes a bad answer and reports whether it opened the circuit. Only the first attempt at an event says
-// something new of the endpoint: a single event that the receiver chokes on
-// must not hold up the others. With the circuit open, a failure after the hold
-// is a probe's, or as good as one; one before it comes from an attempt that
-// began earlier.
-func (d *Dispatcher) failLocked(ep *endpoint, r result, attempts int) (opened bool) {
+// failLocked notes a bad answer and reports whether it opened the circuit. Only
+// the first attempt at an event says something new of the endpoint: a single
+// event that the receiver chokes on must not hold up the others. With the
+// circuit open, a failure after the hold is a probe's, or as good as one; one
+// before it comes from an attempt that began earlier.
+func (d *Dispatcher) failLocked(ep *endpoint, r result, attempts int, began time.Time) (opened bool) {
 	nowMS := d.nowMS()
 	held := nowMS < ep.heldMS
-	ep.window = max(1, ep.window/2)
+	ep.pace.bad(began, d.o.Clock.Now())
 	if r.retryAfter > 0 {
 		wait := min(r.retryAfter, d.o.MaxRetryAfter)
 		ep.heldMS = max(ep.heldMS, nowMS+wait.Milliseconds())
@@ -215,6 +219,7 @@ func (d *Dispatcher) failLocked(ep *endpoint, r result, attempts int) (opened bo
 	if !r.outcome.endpointDown() {
 		return false
 	}
+	ep.silent++
 	if attempts == 0 {
 		ep.fails++
 	}
@@ -231,7 +236,7 @@ func (d *Dispatcher) openLocked(ep *endpoint, nowMS int64, r result) {
 	if r.outcome != outcomeGone {
 		wait = d.jitterLocked(d.o.HoldBase, d.o.HoldMax, ep.holds)
 	}
-	ep.open, ep.window = true, min(firstWindow, d.o.MaxPerEndpoint)
+	ep.open, ep.pace = true, newPace(d.o.MaxPerEndpoint)
 	ep.holds++
 	ep.heldMS = max(ep.heldMS, nowMS+wait.Milliseconds())
 }

@@ -31,6 +31,10 @@ type Event struct {
 	Body        []byte
 	// Attempts is how often delivery has failed.
 	Attempts int
+	// Newest says that those of the user's events that wait give way to this one.
+	Newest bool
+	// Replayed says that it was a dead letter: younger events may have gone before it.
+	Replayed bool
 }
 
 // ID is the webhook-id: the same for every attempt at the event, and different
@@ -45,6 +49,14 @@ func (e *Event) ID() string {
 	h.Write(n[:])
 	h.Write([]byte(e.Key.UserID))
 	return "msg_" + hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// IP is the client's address as requests tell it, "" if there is none.
+func (e *Event) IP() string {
+	if !e.ClientIP.IsValid() {
+		return ""
+	}
+	return e.ClientIP.String()
 }
 
 // size is what the event counts for against MaxBytes.
@@ -68,9 +80,12 @@ func newEvent(t *presence.Transition, epoch uint64, nowMS int64) Event {
 	}
 }
 
+// byREST is the OptPlatform of a change over REST or the console.
+const byREST = "RESTAPI"
+
 func optPlatform(t *presence.Transition) string {
 	if t.ByREST {
-		return "RESTAPI"
+		return byREST
 	}
 	return t.Inst.Device.Platform.WebhookName()
 }

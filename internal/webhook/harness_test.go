@@ -24,8 +24,11 @@ import (
 
 func TestMain(m *testing.M) {
 	// fasthttp's own cleaner of idle connections sleeps out its last turn after
-	// the last connection is gone.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*HostClient).connsCleaner"))
+	// the last connection is gone; the others are of the receiver of the benchmarks.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*HostClient).connsCleaner"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*TCPDialer).tcpAddrsClean"))
 }
 
 // virtual runs f in a bubble of virtual time.
@@ -214,6 +217,14 @@ type rig struct {
 }
 
 func newRig(t testing.TB, change func(*Options)) *rig {
+	t.Helper()
+	r := newIdleRig(t, change)
+	r.d.Start()
+	return r
+}
+
+// newIdleRig is a rig whose dispatcher is not started.
+func newIdleRig(t testing.TB, change func(*Options)) *rig {
 	t.Helper()
 	r := &rig{t: t, net: newFakeNet(), apps: newApps(), set: metrics.NewSet()}
 	o := Options{App: r.apps.get, Network: r.net.network(), Metrics: r.set, Epoch: 7}

@@ -8,11 +8,12 @@ import (
 	"github.com/rollcall-im/rollcall/internal/presence"
 )
 
-// MemoryOptions bound a memory outbox. The zero value of each is its default.
+// MemoryOptions bound an outbox. The zero value of each is its default.
 type MemoryOptions struct {
-	MaxEvents      int   // events of all apps; default 100,000
-	MaxBytes       int64 // about what they take; default 64 MiB
-	MaxDeadLetters int   // the oldest falls out; default 10,000
+	MaxEvents      int        // events of all apps; default 100,000
+	MaxBytes       int64      // about what they take in memory; default 64 MiB
+	MaxDeadLetters int        // the oldest falls out; default 10,000
+	Full           FullPolicy // default FullCoalesce
 }
 
 func (o *MemoryOptions) validate() error {
@@ -25,23 +26,31 @@ func (o *MemoryOptions) validate() error {
 	if o.MaxDeadLetters == 0 {
 		o.MaxDeadLetters = 10_000
 	}
+	if o.Full == "" {
+		o.Full = FullCoalesce
+	}
 	if o.MaxEvents < 1 || o.MaxBytes < 1 || o.MaxDeadLetters < 1 {
 		return fmt.Errorf("webhook outbox: bounds must be positive, got %d events, %d bytes, %d dead letters", o.MaxEvents, o.MaxBytes, o.MaxDeadLetters)
+	}
+	if o.Full != FullCoalesce && o.Full != FullDeadLetters && o.Full != FullBlock {
+		return fmt.Errorf("webhook outbox: there is no policy %q for a full one", o.Full)
 	}
 	return nil
 }
 
-// Memory is an outbox that does not outlive the process.
+// Memory is an outbox that does not outlive the process, and the lanes of one that does.
 //
 // When it is full, an event of the app with the largest backlog gives way, so
 // that an app whose receiver is dead pays for its own backlog and nobody
-// else's. If that is the app that appends and the lane has an event waiting,
-// the lane's oldest waiting event is dropped for the new one (newest state
-// wins); else the app's oldest event gives way: dropped if its user has a newer
-// one, a dead letter if not. Events that are out for an attempt never give way.
+// else's. With FullCoalesce, if that is the app that appends and the lane has
+// an event waiting, the lane's oldest waiting event is dropped for the new one
+// (newest state wins); else the app's oldest event gives way: dropped if its
+// user has a newer one, a dead letter if not. Events that are out for an
+// attempt never give way.
 type Memory struct {
 	// Immutable after NewMemory.
-	o MemoryOptions
+	o    MemoryOptions
+	keep *keeper // of a Durable; nil forgets
 
 	// Guarded by mu.
 	mu    sync.Mutex
@@ -51,16 +60,6 @@ type Memory struct {
 	bytes int64
 	full  bool
 	dead  deadLetters
-}
-
-// appQueue is the backlog of one app.
-type appQueue struct {
-	id             uint32
-	count          int
-	oldest, newest *node // by order of Append
-	runFirst       *lane
-	runLast        *lane
-	waiting        laneHeap
 }
 
 // NewMemory returns an empty outbox.
@@ -76,10 +75,19 @@ func NewMemory(o MemoryOptions) (*Memory, error) {
 	}, nil
 }
 
+// unlock ends a change, and has the store follow it.
+func (m *Memory) unlock() {
+	dirty := m.keep.dirty()
+	m.mu.Unlock()
+	if dirty {
+		m.keep.flush()
+	}
+}
+
 // Append implements Outbox. It never fails.
 func (m *Memory) Append(events []Event, nowMS int64) (Shed, error) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	var shed Shed
 	for i := range events {
 		m.appendLocked(&events[i], nowMS, &shed)
@@ -89,49 +97,79 @@ func (m *Memory) Append(events []Event, nowMS int64) (Shed, error) {
 
 func (m *Memory) appendLocked(e *Event, nowMS int64, shed *Shed) {
 	l := m.laneLocked(e.Key)
-	for m.overLocked(e) {
+	if e.Newest && m.mergeLocked(l, e, shed) {
+		return
+	}
+	over := m.overLocked(e)
+	for m.o.Full != FullBlock && m.overLocked(e) {
 		if !m.makeRoomLocked(l, nowMS, shed) {
-			m.dead.add(DeadLetter{Event: *e, Cause: CauseFull, DeadMS: nowMS})
+			m.buryLocked(e, CauseFull, nowMS)
 			shed.Diverted++
+			m.full = true
 			m.forgetLocked(l)
-			break
+			return
 		}
 		l = m.laneLocked(e.Key) // making room may have forgotten the lane
 	}
-	if shed.any() {
-		m.full = true
-	}
-	if !m.overLocked(e) {
-		m.pushLocked(l, e)
-	}
+	m.full = m.full || over
+	m.pushLocked(l, e)
 }
 
-// overLocked reports whether e would not fit.
+// mergeLocked puts e in the place of all events of its lane that are not out,
+// if there is one. It keeps the wait that its lane is in.
+func (m *Memory) mergeLocked(l *lane, e *Event, shed *Shed) bool {
+	n := l.tail
+	if n == nil || n.out || m.keep == nil && m.bytes-n.size()+e.size() > m.o.MaxBytes {
+		return false
+	}
+	e.Attempts = firstFree(l).event.Attempts
+	for f := firstFree(l); f != n; f = firstFree(l) {
+		m.dropLocked(f)
+		shed.Merged++
+	}
+	m.keep.dropEvent(&n.event)
+	m.bytes -= n.size()
+	n.event = *e
+	m.holdLocked(n)
+	l.app.unlink(n)
+	l.app.link(n)
+	shed.Merged++
+	return true
+}
+
+// overLocked reports whether e would not fit. A store has room for the bodies
+// that memory has not.
 func (m *Memory) overLocked(e *Event) bool {
-	return m.count+1 > m.o.MaxEvents || m.bytes+e.size() > m.o.MaxBytes
+	return m.count+1 > m.o.MaxEvents || m.keep == nil && m.bytes+e.size() > m.o.MaxBytes
 }
 
 // makeRoomLocked removes one event for the sake of one to come in l. It fails
 // if every event is out for an attempt.
 func (m *Memory) makeRoomLocked(l *lane, nowMS int64, shed *Shed) bool {
 	victim := m.largestLocked(l.app)
-	if victim == l.app {
+	if victim == l.app && m.o.Full == FullCoalesce {
 		if n := firstFree(l); n != nil {
-			m.removeLocked(n)
+			m.dropLocked(n)
 			shed.Coalesced++
 			return true
 		}
 	}
+	return m.giveWayLocked(victim, nowMS, shed)
+}
+
+// giveWayLocked removes the oldest event of victim. It fails if all are out for an attempt.
+func (m *Memory) giveWayLocked(victim *appQueue, nowMS int64, shed *Shed) bool {
 	n := oldestFree(victim)
 	if n == nil {
 		return false
 	}
-	if n.laneNext != nil {
+	if n.laneNext != nil && m.o.Full == FullCoalesce {
 		shed.Coalesced++
-	} else {
-		m.dead.add(DeadLetter{Event: n.event, Cause: CauseFull, DeadMS: nowMS})
-		shed.Diverted++
+		m.dropLocked(n)
+		return true
 	}
+	shed.Diverted++
+	m.buryLocked(&n.event, CauseFull, nowMS)
 	m.removeLocked(n)
 	return true
 }
@@ -157,114 +195,6 @@ func (m *Memory) largestLocked(home *appQueue) *appQueue {
 		}
 	}
 	return best
-}
-
-// firstFree returns the lane's oldest event that is not out.
-func firstFree(l *lane) *node {
-	if l.state == laneClaimed {
-		return l.head.laneNext
-	}
-	return l.head
-}
-
-// oldestFree returns the app's oldest event that is not out. Those that are
-// out are few: at most the in-flight bound of an endpoint.
-func oldestFree(a *appQueue) *node {
-	n := a.oldest
-	for n != nil && n.claimed() {
-		n = n.appNext
-	}
-	return n
-}
-
-// Claim implements Outbox.
-func (m *Memory) Claim(app uint32, nowMS int64) (e Event, more, ok bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	a := m.apps[app]
-	if a == nil {
-		return Event{}, false, false
-	}
-	for len(a.waiting) > 0 && a.waiting[0].nextMS <= nowMS {
-		l := heap.Pop(&a.waiting).(*lane)
-		a.pushRunnable(l)
-	}
-	l := a.runFirst
-	if l == nil {
-		return Event{}, false, false
-	}
-	a.dropRunnable(l)
-	l.state = laneClaimed
-	return l.head.event, a.runFirst != nil, true
-}
-
-// NextMS implements Outbox.
-func (m *Memory) NextMS(app uint32) int64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	a := m.apps[app]
-	switch {
-	case a == nil:
-		return 0
-	case a.runFirst != nil:
-		return 1
-	case len(a.waiting) > 0:
-		return max(a.waiting[0].nextMS, 1)
-	}
-	return 0
-}
-
-// Ack implements Outbox.
-func (m *Memory) Ack(e *Event) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if n := m.claimedLocked(e); n != nil {
-		m.settleLocked(n)
-	}
-}
-
-// Nack implements Outbox.
-func (m *Memory) Nack(e *Event, nextMS int64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	n := m.claimedLocked(e)
-	if n == nil {
-		return
-	}
-	n.event.Attempts++
-	l := n.lane
-	l.state, l.nextMS = laneWaiting, nextMS
-	heap.Push(&l.app.waiting, l)
-}
-
-// Bury implements Outbox.
-func (m *Memory) Bury(e *Event, cause string, nowMS int64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	n := m.claimedLocked(e)
-	if n == nil {
-		return
-	}
-	m.dead.add(DeadLetter{Event: n.event, Cause: cause, DeadMS: nowMS})
-	m.settleLocked(n)
-}
-
-// claimedLocked finds the event that the caller was handed by Claim.
-func (m *Memory) claimedLocked(e *Event) *node {
-	l := m.lanes[e.Key]
-	if l == nil || l.state != laneClaimed || l.head.event.Seq != e.Seq || l.head.event.Epoch != e.Epoch {
-		return nil
-	}
-	return l.head
-}
-
-// settleLocked removes the claimed head of a lane and lets the lane go on.
-func (m *Memory) settleLocked(n *node) {
-	l := n.lane
-	m.removeLocked(n)
-	if l.head != nil {
-		l.app.pushRunnable(l)
-	}
 }
 
 // Hurry implements Outbox.
@@ -293,11 +223,22 @@ func (m *Memory) Apps() []uint32 {
 	return ids
 }
 
-// DeadLetters implements Outbox.
-func (m *Memory) DeadLetters(app uint32, max int) []DeadLetter {
+// Blocked implements Outbox. While the outbox is full, the apps that hold more
+// than their share of it wait; at twice its bound, all.
+func (m *Memory) Blocked(app uint32) bool {
+	if m.o.Full != FullBlock {
+		return false
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.dead.newest(app, max)
+	a := m.apps[app]
+	switch {
+	case !m.full:
+		return false
+	case m.count/2 >= m.o.MaxEvents:
+		return true
+	}
+	return a != nil && a.count*len(m.apps) >= m.count
 }
 
 // Stats implements Outbox.
@@ -306,7 +247,7 @@ func (m *Memory) Stats() OutboxStats {
 	defer m.mu.Unlock()
 	s := OutboxStats{
 		Events: m.count, Bytes: m.bytes, Lanes: len(m.lanes), Full: m.full,
-		DeadLetters: len(m.dead.ring), DeadLettersLost: m.dead.lost,
+		DeadLetters: len(m.dead.list), DeadLettersLost: m.dead.lost,
 	}
 	for _, a := range m.apps {
 		if q := a.oldest.event.QueuedMS; s.OldestMS == 0 || q < s.OldestMS {
@@ -329,47 +270,61 @@ func (m *Memory) laneLocked(k presence.Key) *lane {
 	return &lane{key: k, app: a}
 }
 
-// pushLocked adds e to the end of its lane and of its app.
+// pushLocked adds e to its lane and to the end of its app.
 func (m *Memory) pushLocked(l *lane, e *Event) {
-	a := l.app
-	n := &node{event: *e, lane: l, appPrev: a.newest}
-	if a.newest != nil {
-		a.newest.appNext = n
-	} else {
-		a.oldest = n
-	}
-	a.newest = n
-	if l.tail != nil {
-		l.tail.laneNext = n
-	} else {
-		l.head = n
-	}
-	l.tail = n
-	a.count++
+	n := &node{event: *e, lane: l}
+	n.event.Key = l.key // one copy of the UserID
+	m.holdLocked(n)
+	l.app.link(n)
+	l.insert(n)
 	m.count++
-	m.bytes += e.size()
-	m.apps[a.id] = a
+	m.apps[l.app.id] = l.app
 	m.lanes[l.key] = l
 	if l.state == laneIdle {
-		a.pushRunnable(l)
+		l.app.pushRunnable(l)
+	}
+}
+
+// holdLocked counts the memory of n. Where there is a store, the bodies for
+// which there is no room stay there.
+func (m *Memory) holdLocked(n *node) {
+	n.spilled = false
+	if m.keep != nil && m.bytes+n.size() > m.o.MaxBytes {
+		n.event.Body, n.spilled = nil, true
+	}
+	m.bytes += n.size()
+}
+
+// dropLocked forgets n for good.
+func (m *Memory) dropLocked(n *node) {
+	m.keep.dropEvent(&n.event)
+	m.removeLocked(n)
+}
+
+// buryLocked makes e a dead letter.
+func (m *Memory) buryLocked(e *Event, cause string, nowMS int64) {
+	l := DeadLetter{Event: *e, Cause: cause, DeadMS: nowMS}
+	if m.keep != nil {
+		l.Event.Body = nil // it stays where it is in the store
+	}
+	added, fallen := m.dead.add(l)
+	m.keep.addLetter(added)
+	if fallen != nil {
+		m.keep.dropLetter(fallen)
+		m.keep.dropEvent(&fallen.Event)
 	}
 }
 
 // removeLocked takes n out of both its lists. A lane without events is
 // forgotten, an app too.
 func (m *Memory) removeLocked(n *node) {
-	l, a := n.lane, n.lane.app
-	wasClaimed := n.claimed()
+	l := n.lane
 	l.unlink(n)
-	a.unlink(n)
-	a.count--
+	l.app.unlink(n)
 	m.count--
-	m.bytes -= n.event.size()
-	if m.count <= m.o.MaxEvents*9/10 && m.bytes <= m.o.MaxBytes/10*9 {
+	m.bytes -= n.size()
+	if m.count <= m.o.MaxEvents*9/10 && (m.keep != nil || m.bytes <= m.o.MaxBytes/10*9) {
 		m.full = false
-	}
-	if wasClaimed {
-		l.state = laneIdle
 	}
 	if l.head == nil {
 		m.forgetLocked(l)
@@ -380,6 +335,15 @@ func (m *Memory) forgetLocked(l *lane) {
 	if l.head != nil {
 		return
 	}
+	m.parkLocked(l)
+	delete(m.lanes, l.key)
+	if l.app.count == 0 {
+		delete(m.apps, l.app.id)
+	}
+}
+
+// parkLocked takes l out of the list that it is in.
+func (m *Memory) parkLocked(l *lane) {
 	switch l.state {
 	case laneRunnable:
 		l.app.dropRunnable(l)
@@ -387,63 +351,4 @@ func (m *Memory) forgetLocked(l *lane) {
 		heap.Remove(&l.app.waiting, l.heapIndex)
 	}
 	l.state = laneIdle
-	delete(m.lanes, l.key)
-	if l.app.count == 0 {
-		delete(m.apps, l.app.id)
-	}
-}
-
-// unlink takes n out of its lane. It is the head or the first that is not out,
-// so the walk is at most one step.
-func (l *lane) unlink(n *node) {
-	var before *node
-	for c := l.head; c != n; c = c.laneNext {
-		before = c
-	}
-	if before == nil {
-		l.head = n.laneNext
-	} else {
-		before.laneNext = n.laneNext
-	}
-	if l.tail == n {
-		l.tail = before
-	}
-}
-
-func (a *appQueue) unlink(n *node) {
-	if n.appPrev != nil {
-		n.appPrev.appNext = n.appNext
-	} else {
-		a.oldest = n.appNext
-	}
-	if n.appNext != nil {
-		n.appNext.appPrev = n.appPrev
-	} else {
-		a.newest = n.appPrev
-	}
-	n.appPrev, n.appNext = nil, nil
-}
-
-func (a *appQueue) pushRunnable(l *lane) {
-	l.state, l.prev, l.next = laneRunnable, a.runLast, nil
-	if a.runLast != nil {
-		a.runLast.next = l
-	} else {
-		a.runFirst = l
-	}
-	a.runLast = l
-}
-
-func (a *appQueue) dropRunnable(l *lane) {
-	if l.prev != nil {
-		l.prev.next = l.next
-	} else {
-		a.runFirst = l.next
-	}
-	if l.next != nil {
-		l.next.prev = l.prev
-	} else {
-		a.runLast = l.prev
-	}
-	l.prev, l.next, l.state = nil, nil, laneIdle
 }

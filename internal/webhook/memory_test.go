@@ -7,11 +7,21 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/rollcall-im/rollcall/internal/clock"
 	"github.com/rollcall-im/rollcall/internal/presence"
 )
 
 func event(app uint32, user string, seq uint64) Event {
 	return Event{Key: presence.Key{App: app, UserID: user}, Seq: seq, Epoch: 1, QueuedMS: int64(seq), Body: []byte(`{"x":1}`)}
+}
+
+// claimOne claims one event.
+func claimOne(o Outbox, app uint32, nowMS int64) (e Event, more, ok bool) {
+	batch, more := o.Claim(app, nowMS, 1)
+	if len(batch) == 0 {
+		return Event{}, more, false
+	}
+	return batch[0], more, true
 }
 
 func newMemory(t testing.TB, o MemoryOptions) *Memory {
@@ -97,14 +107,14 @@ func TestDeadLettersBound(t *testing.T) {
 		m := newMemory(t, MemoryOptions{MaxDeadLetters: bound})
 		for i := range n {
 			m.add(t, event(uint32(1+i%2), "u", uint64(i+1)))
-			e, _, _ := m.Claim(uint32(1+i%2), 0)
-			m.Bury(&e, CauseGaveUp, int64(i))
+			e, _, _ := claimOne(m, uint32(1+i%2), 0)
+			m.Bury([]Event{e}, CauseGaveUp, int64(i))
 		}
 		if s := m.Stats(); s.DeadLetters != min(n, bound) || s.DeadLettersLost != uint64(max(0, n-bound)) {
 			t.Errorf("%d dead letters for a bound of %d: state %+v", n, bound, s)
 		}
 		var seqs []uint64
-		for _, l := range append(m.DeadLetters(1, 99), m.DeadLetters(2, 1)...) {
+		for _, l := range append(m.DeadLetters(1, 0, 99), m.DeadLetters(2, 0, 1)...) {
 			seqs = append(seqs, l.Event.Seq)
 		}
 		want := map[int][]uint64{4: {3, 1, 4}, 5: {5, 3, 1, 4}, 6: {5, 3, 6}}[n]
@@ -148,7 +158,7 @@ func TestWhoGivesWay(t *testing.T) {
 		m := newMemory(t, MemoryOptions{MaxEvents: len(c.have)})
 		m.add(t, c.have...)
 		for range c.claim {
-			if _, _, ok := m.Claim(1, 0); !ok {
+			if _, _, ok := claimOne(m, 1, 0); !ok {
 				t.Fatalf("%s: nothing to claim", c.name)
 			}
 		}
@@ -193,8 +203,8 @@ func TestFullClears(t *testing.T) {
 		m.add(t, event(1, fmt.Sprint(i), 1))
 	}
 	for left := 19; left >= 17; left-- {
-		e, _, _ := m.Claim(1, 0)
-		m.Ack(&e)
+		e, _, _ := claimOne(m, 1, 0)
+		m.Ack([]Event{e})
 		if full := m.Stats().Full; full != (left > 18) {
 			t.Errorf("alarm %v with %d of 20 events", full, left)
 		}
@@ -211,11 +221,41 @@ type model struct {
 // TestMemoryModel replays chance against the model: a lane hands out its oldest
 // event only, once, when it is due, and nothing is lost or made up.
 func TestMemoryModel(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	testModel(t, func(t *rapid.T) Outbox {
 		m, err := NewMemory(MemoryOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
+		return m
+	})
+}
+
+func TestDurableModel(t *testing.T) {
+	testModel(t, func(t *rapid.T) Outbox {
+		store := newMemStorage()
+		d, err := NewDurable(MemoryOptions{MaxBytes: 3 * (eventOverhead + 10)}, store, clock.System{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return recording{d, store}
+	})
+}
+
+// recording is a Durable that records what it is to append, as commits do.
+type recording struct {
+	*Durable
+	store *memStorage
+}
+
+// Append implements Outbox.
+func (r recording) Append(events []Event, nowMS int64) (Shed, error) {
+	r.store.Commit(func(w Writer) { r.Record(w, events) }, func(error) {})
+	return r.Durable.Append(events, nowMS)
+}
+
+func testModel(t *testing.T, open func(*rapid.T) Outbox) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := open(t)
 		want := model{map[presence.Key][]Event{}, map[presence.Key]bool{}, map[presence.Key]int64{}}
 		var claimed []Event
 		seqs, nowMS := map[presence.Key]uint64{}, int64(1000) // NextMS has a use for small numbers
@@ -243,7 +283,7 @@ func TestMemoryModel(t *testing.T) {
 			},
 			"claim": func(t *rapid.T) {
 				a := app.Draw(t, "app")
-				e, _, ok := m.Claim(a, nowMS)
+				e, _, ok := claimOne(m, a, nowMS)
 				due := want.due(a, nowMS)
 				if ok != (len(due) > 0) {
 					t.Fatalf("Claim of app %d = %v, runnable lanes: %v", a, ok, due)
@@ -257,12 +297,12 @@ func TestMemoryModel(t *testing.T) {
 				want.out[e.Key] = true
 				claimed = append(claimed, e)
 			},
-			"ack": func(t *rapid.T) { e := take(t); m.Ack(&e); drop(e.Key) },
+			"ack": func(t *rapid.T) { e := take(t); m.Ack([]Event{e}); drop(e.Key) },
 			"bury": func(t *rapid.T) {
 				e := take(t)
-				m.Bury(&e, CauseGaveUp, nowMS)
+				m.Bury([]Event{e}, CauseGaveUp, nowMS)
 				drop(e.Key)
-				if l := m.DeadLetters(e.Key.App, 1); len(l) != 1 || l[0].Event.Key != e.Key || l[0].Event.Seq != e.Seq {
+				if l := m.DeadLetters(e.Key.App, 0, 1); len(l) != 1 || l[0].Event.Key != e.Key || l[0].Event.Seq != e.Seq {
 					t.Fatalf("newest dead letter %+v, want event %d of %v", l, e.Seq, e.Key)
 				}
 			},
@@ -271,14 +311,14 @@ func TestMemoryModel(t *testing.T) {
 				next := nowMS + rapid.Int64Range(-5, 50).Draw(t, "wait")
 				want.lanes[e.Key][0].Attempts++
 				want.until[e.Key] = next
-				m.Nack(&e, next)
+				m.Nack([]Event{e}, next)
 			},
 			"stale": func(t *rapid.T) { // what is not out cannot be settled
 				for k, l := range want.lanes {
 					if len(l) > 0 && !want.out[k] {
-						m.Ack(&l[0])
-						m.Nack(&l[0], 0)
-						m.Bury(&l[0], CauseGaveUp, nowMS)
+						m.Ack(l[:1])
+						m.Nack(l[:1], 0)
+						m.Bury(l[:1], CauseGaveUp, nowMS)
 					}
 				}
 			},
@@ -344,7 +384,53 @@ func BenchmarkMemoryAppendClaimAck(b *testing.B) {
 	for i := uint64(1); b.Loop(); i++ {
 		e := event(1, users[i%1000], i)
 		m.Append([]Event{e}, 0)
-		c, _, _ := m.Claim(1, 0)
-		m.Ack(&c)
+		c, _, _ := claimOne(m, 1, 0)
+		m.Ack([]Event{c})
+	}
+}
+
+// TestFullPolicies: what a full outbox does under each setting.
+func TestFullPolicies(t *testing.T) {
+	fill := func(full FullPolicy) (*Memory, Shed) {
+		m := newMemory(t, MemoryOptions{MaxEvents: 4, Full: full})
+		m.add(t, event(1, "u", 1), event(1, "u", 2), event(1, "v", 1), event(2, "z", 1))
+		if m.Blocked(1) {
+			t.Errorf("%s: blocked before it is full", full)
+		}
+		return m, m.add(t, event(1, "u", 3))
+	}
+	m, shed := fill(FullCoalesce)
+	if got, want := m.contents(), []string{"1/u/2", "1/u/3", "1/v/1", "2/z/1"}; !slices.Equal(got, want) || shed != (Shed{Coalesced: 1}) || m.Blocked(1) {
+		t.Errorf("coalesce: %v, %+v", got, shed)
+	}
+	m, shed = fill(FullDeadLetters)
+	if got, want := m.contents(), []string{"1/u/2", "1/u/3", "1/v/1", "2/z/1"}; !slices.Equal(got, want) || shed != (Shed{Diverted: 1}) || m.Blocked(1) {
+		t.Errorf("drop-oldest-to-dead-letters: %v, %+v", got, shed)
+	}
+	if l := m.DeadLetters(1, 0, 9); len(l) != 1 || l[0].Event.Seq != 1 || l[0].Cause != CauseFull {
+		t.Errorf("drop-oldest-to-dead-letters: dead letters %+v", l)
+	}
+	m, shed = fill(FullBlock)
+	if n := m.Stats().Events; n != 5 || shed != (Shed{}) || !m.Stats().Full {
+		t.Errorf("block-logins: %d events, %+v, %+v", n, shed, m.Stats())
+	}
+	if !m.Blocked(1) || m.Blocked(2) || m.Blocked(3) {
+		t.Errorf("block-logins: blocked %v %v %v, want only the app with the backlog", m.Blocked(1), m.Blocked(2), m.Blocked(3))
+	}
+	for i := range 3 {
+		m.add(t, event(2, fmt.Sprint(i), 1))
+	}
+	if !m.Blocked(3) {
+		t.Error("block-logins: not all are blocked at twice the bound")
+	}
+	for m.Stats().Events > 3 {
+		e, _, _ := claimOne(m, 1, 0)
+		if e.Seq == 0 {
+			e, _, _ = claimOne(m, 2, 0)
+		}
+		m.Ack([]Event{e})
+	}
+	if m.Stats().Full || m.Blocked(1) || m.Blocked(2) {
+		t.Errorf("block-logins: blocked with a tenth of the room free: %+v", m.Stats())
 	}
 }

@@ -11,7 +11,8 @@ import (
 //	rollcall_webhook_events_total{result}     counter: what became of events. delivered; no_url (the app has no
 //	                                          receiver); coalesced, diverted (outbox full); gave_up (too old);
 //	                                          closed (came after Close); lost (the outbox could not take them);
-//	                                          left (in the outbox when Close ended)
+//	                                          left (in the outbox when Close ended); merged (the app wants only the
+//	                                          newest); replayed, skipped (dead letters)
 //	rollcall_webhook_attempts_total{outcome}  counter: attempts by outcome: ok, status, redirect, gone, busy, body,
 //	                                          too_large, code, timeout, connect, refused_address, closed, url,
 //	                                          stopped (broken off by Close)
@@ -21,6 +22,7 @@ import (
 //	rollcall_webhook_outbox_bytes             gauge: about what they take
 //	rollcall_webhook_outbox_oldest_seconds    gauge: age of the oldest
 //	rollcall_webhook_outbox_full              gauge: 1 from the moment an event gave way until a tenth is free. Alarm on it
+//	rollcall_webhook_store_failures_total     gauge that only grows: commits and reads of the outbox that the store failed
 //	rollcall_webhook_dead_letters             gauge: dead letters kept
 //	rollcall_webhook_dead_letters_lost_total  gauge that only grows: dead letters that fell out of the list
 //	rollcall_webhook_in_flight                gauge: attempts now
@@ -43,6 +45,9 @@ const (
 	resultClosed    = "closed"
 	resultLost      = "lost"
 	resultLeft      = "left"
+	resultMerged    = "merged"
+	resultReplayed  = "replayed"
+	resultSkipped   = "skipped"
 )
 
 func newMeters(set *metrics.Set) meters {
@@ -52,7 +57,7 @@ func newMeters(set *metrics.Set) meters {
 		attempt:  set.Histogram("rollcall_webhook_attempt_seconds"),
 		delivery: set.Histogram("rollcall_webhook_delivery_seconds"),
 	}
-	for _, r := range []string{resultDelivered, resultNoURL, resultCoalesced, resultDiverted, resultGaveUp, resultClosed, resultLost, resultLeft} {
+	for _, r := range []string{resultDelivered, resultNoURL, resultCoalesced, resultDiverted, resultGaveUp, resultClosed, resultLost, resultLeft, resultMerged, resultReplayed, resultSkipped} {
 		m.results[r] = set.Counter(fmt.Sprintf("rollcall_webhook_events_total{result=%q}", r))
 	}
 	for _, o := range outcomes {
@@ -72,6 +77,7 @@ func (d *Dispatcher) registerGauges(set *metrics.Set) {
 	outbox("outbox_bytes", func(s OutboxStats) float64 { return float64(s.Bytes) })
 	outbox("dead_letters", func(s OutboxStats) float64 { return float64(s.DeadLetters) })
 	outbox("dead_letters_lost_total", func(s OutboxStats) float64 { return float64(s.DeadLettersLost) })
+	outbox("store_failures_total", func(s OutboxStats) float64 { return float64(s.StoreFailures) })
 	outbox("outbox_oldest_seconds", func(s OutboxStats) float64 {
 		if s.OldestMS == 0 {
 			return 0

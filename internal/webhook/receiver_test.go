@@ -24,15 +24,18 @@ import (
 type ledger struct {
 	mu     sync.Mutex
 	last   map[string]uint64 // user -> EventSeq seen last
+	top    map[string]uint64 // user -> highest EventSeq seen
 	acked  map[string]uint64 // user -> EventSeq acknowledged last
 	bodies map[string]string // webhook-id -> body
 	ids    map[string]string // user/EventSeq -> webhook-id
 	calls  int
 	faults []string
+	// repeats allows old events again: a crash forgets what was acknowledged last.
+	repeats bool
 }
 
 func newLedger() *ledger {
-	return &ledger{last: map[string]uint64{}, acked: map[string]uint64{}, bodies: map[string]string{}, ids: map[string]string{}}
+	return &ledger{last: map[string]uint64{}, top: map[string]uint64{}, acked: map[string]uint64{}, bodies: map[string]string{}, ids: map[string]string{}}
 }
 
 type told struct {
@@ -42,27 +45,68 @@ type told struct {
 	}
 }
 
-// see notes a call and returns what it told.
+// see notes a request of one event and returns what it told.
 func (l *ledger) see(r *http.Request) told {
+	all := l.seeAll(r)
+	if len(all) != 1 {
+		return told{}
+	}
+	return all[0]
+}
+
+// seeAll notes a request and returns what it told.
+func (l *ledger) seeAll(r *http.Request) (all []told) {
 	body, _ := io.ReadAll(r.Body)
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	var e told
-	err := json.Unmarshal(body, &e)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.calls++
-	id, user, key := r.Header.Get("webhook-id"), e.Info.User, fmt.Sprintf("%s/%d", e.Info.User, e.EventSeq)
+	id := r.Header.Get("webhook-id")
+	l.same(l.bodies, id, string(body))
+	if r.URL.Query().Get("CallbackCommand") != batchCommand {
+		return append(all, l.note(id, body))
+	}
+	var batch struct {
+		CallbackCommand string
+		Events          []struct {
+			ID    string
+			Event json.RawMessage
+		}
+	}
+	if err := json.Unmarshal(body, &batch); err != nil || batch.CallbackCommand != batchCommand || len(batch.Events) == 0 {
+		l.fault("batch %q: %v", body, err)
+	}
+	inBatch := map[string]uint64{} // an event may follow another of its batch
+	for _, e := range batch.Events {
+		var t told
+		if err := json.Unmarshal(e.Event, &t); err == nil && inBatch[t.Info.User] == t.EventSeq-1 && t.EventSeq > 1 {
+			l.acked[t.Info.User] = max(l.acked[t.Info.User], t.EventSeq-1)
+		}
+		all = append(all, l.note(e.ID, e.Event))
+		inBatch[t.Info.User] = t.EventSeq
+	}
+	return all
+}
+
+// note notes an event.
+func (l *ledger) note(id string, body []byte) told {
+	var e told
+	err := json.Unmarshal(body, &e)
+	user, key := e.Info.User, fmt.Sprintf("%s/%d", e.Info.User, e.EventSeq)
 	switch {
 	case err != nil:
 		l.fault("body %q: %v", body, err)
+	case l.repeats && e.EventSeq <= l.acked[user]:
+		// An acknowledgement that was lost; the lane goes on from here.
 	case e.EventSeq != l.last[user] && e.EventSeq != l.last[user]+1:
 		l.fault("user %s: event %d after event %d", user, e.EventSeq, l.last[user])
-	case e.EventSeq == l.last[user]+1 && l.acked[user] != l.last[user]:
+	case e.EventSeq == l.last[user]+1 && l.acked[user] < l.last[user]:
 		l.fault("user %s: event %d came before %d was acknowledged", user, e.EventSeq, l.last[user])
 	}
 	l.same(l.bodies, id, string(body))
 	l.same(l.ids, key, id)
 	l.last[user] = e.EventSeq
+	l.top[user] = max(l.top[user], e.EventSeq)
 	return e
 }
 
@@ -80,7 +124,14 @@ func (l *ledger) fault(format string, args ...any) {
 func (l *ledger) ack(e told) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.acked[e.Info.User] = e.EventSeq
+	l.acked[e.Info.User] = max(l.acked[e.Info.User], e.EventSeq)
+}
+
+// known is the newest event of a user that was seen.
+func (l *ledger) known(user string) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.top[user]
 }
 
 func (l *ledger) seen() int {

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"net/url"
 	"strconv"
 	"strings"
 )
@@ -35,19 +34,4 @@ func secret(token string) []byte {
 		}
 	}
 	return []byte(token)
-}
-
-// requestURL is the URL of an attempt at e, in the documented order of parameters.
-func requestURL(t *target, e *Event, token string, requestTime int64) string {
-	var ip string
-	if e.ClientIP.IsValid() {
-		ip = e.ClientIP.String()
-	}
-	u := t.request + "SdkAppid=" + strconv.FormatUint(uint64(e.Key.App), 10) +
-		"&CallbackCommand=" + command + "&contenttype=json" +
-		"&ClientIP=" + url.QueryEscape(ip) + "&OptPlatform=" + url.QueryEscape(e.OptPlatform)
-	if token == "" {
-		return u
-	}
-	return u + "&Sign=" + Sign(token, requestTime) + "&RequestTime=" + strconv.FormatInt(requestTime, 10)
 }

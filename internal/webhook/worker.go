@@ -10,32 +10,32 @@ import (
 // another endpoint has a better claim to the worker.
 func (d *Dispatcher) work(ep *endpoint, probe bool) {
 	for first := true; ; first = false {
-		e, ok := d.claim(ep, probe, first)
+		batch, ok := d.claim(ep, probe, first)
 		if !ok {
 			return
 		}
-		d.deliver(ep, &e)
+		d.deliver(ep, batch)
 	}
 }
 
-// claim takes the next event, or ends the worker and returns false.
-func (d *Dispatcher) claim(ep *endpoint, probe, first bool) (Event, bool) {
+// claim takes the next events, or ends the worker and returns false.
+func (d *Dispatcher) claim(ep *endpoint, probe, first bool) ([]Event, bool) {
 	for {
 		signal, ok := d.goOn(ep, probe, first)
 		if !ok {
-			return Event{}, false
+			return nil, false
 		}
-		e, more, ok := d.o.Outbox.Claim(ep.app, d.nowMS())
-		if ok {
+		batch, more := d.o.Outbox.Claim(ep.app, d.nowMS(), d.batchSize(ep.app))
+		if len(batch) > 0 {
 			if more {
 				d.mu.Lock()
 				d.spawnLocked(ep)
 				d.mu.Unlock()
 			}
-			return e, true
+			return batch, true
 		}
 		if d.retireIfIdle(ep, probe, signal) {
-			return Event{}, false
+			return nil, false
 		}
 	}
 }
@@ -79,28 +79,56 @@ func (d *Dispatcher) retireIfIdle(ep *endpoint, probe bool, signal uint64) bool 
 	return true
 }
 
-// deliver makes one attempt at e, or drops or buries it, and settles it.
-func (d *Dispatcher) deliver(ep *endpoint, e *Event) {
+// batchSize is how many events one request of app may hold.
+func (d *Dispatcher) batchSize(app uint32) int {
+	if a := d.o.App(app); a != nil {
+		return max(1, a.Webhook.BatchEvents)
+	}
+	return 1
+}
+
+// deliver makes one attempt at a batch, or drops it, and settles it. What is too
+// old is buried before.
+func (d *Dispatcher) deliver(ep *endpoint, batch []Event) {
 	app := d.o.App(ep.app)
+	if app == nil || app.Webhook.URL == "" {
+		d.meters.count(resultNoURL, len(batch))
+		d.o.Outbox.Ack(batch)
+		return
+	}
 	now := d.o.Clock.Now()
-	switch {
-	case app == nil || app.Webhook.URL == "":
-		d.meters.count(resultNoURL, 1)
-		d.o.Outbox.Ack(e)
-	case now.UnixMilli()-e.QueuedMS >= app.Webhook.GiveUpMS:
-		d.meters.count(resultGaveUp, 1)
-		d.o.Outbox.Bury(e, CauseGaveUp, now.UnixMilli())
-	default:
-		r := d.attempt(ep, e, &app.Webhook, now)
-		d.settle(ep, e, &app.Webhook, r)
+	if batch = d.giveUp(batch, now.UnixMilli(), app.Webhook.GiveUpMS); len(batch) > 0 {
+		began := d.o.Clock.Now()
+		r := d.attempt(ep, batch, &app.Webhook, began)
+		d.settle(ep, batch, &app.Webhook, r, began)
 	}
 }
 
-// attempt posts e and counts what came of it.
-func (d *Dispatcher) attempt(ep *endpoint, e *Event, w *directory.Webhook, now time.Time) result {
+// giveUp buries the events that are too old, unless an older one of the same
+// user is not, and returns the others.
+func (d *Dispatcher) giveUp(batch []Event, nowMS, giveUpMS int64) []Event {
+	var dead, left []Event
+	for i := range batch {
+		e := &batch[i]
+		follows := len(left) > 0 && left[len(left)-1].Key == e.Key
+		if nowMS-e.QueuedMS >= giveUpMS && !follows {
+			dead = append(dead, *e)
+		} else {
+			left = append(left, *e)
+		}
+	}
+	if len(dead) > 0 {
+		d.meters.count(resultGaveUp, len(dead))
+		d.o.Outbox.Bury(dead, CauseGaveUp, nowMS)
+	}
+	return left
+}
+
+// attempt posts a batch and counts what came of it.
+func (d *Dispatcher) attempt(ep *endpoint, batch []Event, w *directory.Webhook, now time.Time) result {
 	r := result{outcome: outcomeURL}
 	if c := d.clientFor(ep, w.URL); c != nil {
-		r = c.post(e, w, now)
+		r = c.post(batch, w, now)
 		c.closeIfRetired()
 		if r.outcome != outcomeOK && d.life.Err() != nil {
 			r = result{outcome: outcomeStopped}
@@ -161,47 +189,56 @@ func (d *Dispatcher) clients() []*client {
 }
 
 // settle tells the outbox and the endpoint what came of an attempt.
-func (d *Dispatcher) settle(ep *endpoint, e *Event, w *directory.Webhook, r result) {
-	if r.outcome == outcomeOK {
-		d.o.Outbox.Ack(e)
-		d.meters.count(resultDelivered, 1)
-		d.meters.delivery.Update(float64(d.nowMS()-e.QueuedMS) / 1000)
-		d.succeed(ep)
-		return
+func (d *Dispatcher) settle(ep *endpoint, batch []Event, w *directory.Webhook, r result, began time.Time) {
+	first := &batch[0]
+	switch r.outcome {
+	case outcomeOK:
+		d.o.Outbox.Ack(batch)
+		d.meters.count(resultDelivered, len(batch))
+		for i := range batch {
+			d.meters.delivery.Update(float64(d.nowMS()-batch[i].QueuedMS) / 1000)
+		}
+		d.succeed(ep, w, began)
+	case outcomeStopped:
+		d.o.Outbox.Nack(batch, d.nowMS()) // it says nothing of the receiver
+	default:
+		d.o.Logger.Debug("webhook attempt failed", "app", ep.app, "id", requestID(batch, w), "events", len(batch), "attempt", first.Attempts+1, "outcome", string(r.outcome), "status", r.status)
+		d.o.Outbox.Nack(batch, min(d.fail(ep, first, w, r, began), first.QueuedMS+w.GiveUpMS))
 	}
-	if r.outcome == outcomeStopped {
-		d.o.Outbox.Nack(e, d.nowMS()) // it says nothing of the receiver
-		return
-	}
-	d.o.Logger.Debug("webhook attempt failed", "app", ep.app, "id", e.ID(), "attempt", e.Attempts+1, "outcome", string(r.outcome), "status", r.status)
-	d.o.Outbox.Nack(e, min(d.fail(ep, e, w, r), e.QueuedMS+w.GiveUpMS))
 }
 
-func (d *Dispatcher) succeed(ep *endpoint) {
+func (d *Dispatcher) succeed(ep *endpoint, w *directory.Webhook, began time.Time) {
 	d.mu.Lock()
-	closed := d.succeedLocked(ep)
+	closed := w.URL == ep.url && d.succeedLocked(ep, began)
 	d.mu.Unlock()
 	if closed {
 		d.o.Logger.Info("webhook receiver answers again", "app", ep.app)
 	}
 }
 
-// fail notes a failed attempt and returns when the event may be tried again.
-func (d *Dispatcher) fail(ep *endpoint, e *Event, w *directory.Webhook, r result) (nextMS int64) {
-	nextMS, opened := d.noteFailure(ep, e, w, r)
+// fail notes a failed attempt and returns when its events may be tried again.
+func (d *Dispatcher) fail(ep *endpoint, e *Event, w *directory.Webhook, r result, began time.Time) (nextMS int64) {
+	nextMS, opened := d.noteFailure(ep, e, w, r, began)
 	if opened {
 		d.o.Logger.Warn("webhook receiver fails; holding back", "app", ep.app, "outcome", string(r.outcome), "status", r.status)
 	}
 	return nextMS
 }
 
-func (d *Dispatcher) noteFailure(ep *endpoint, e *Event, w *directory.Webhook, r result) (nextMS int64, opened bool) {
+func (d *Dispatcher) noteFailure(ep *endpoint, e *Event, w *directory.Webhook, r result, began time.Time) (nextMS int64, opened bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if w.URL != ep.url {
 		return d.nowMS(), false // it speaks of a receiver that is no longer wanted
 	}
-	opened = d.failLocked(ep, r, e.Attempts)
-	wait := d.jitterLocked(d.o.RetryBase, d.o.RetryMax, e.Attempts)
+	opened = d.failLocked(ep, r, e.Attempts, began)
+	// Of a receiver that has said nothing good since the event's first attempt
+	// nothing says that it is the event's fault. With few users the circuit may
+	// never open, and the event's retries are all the probes there are.
+	limit := d.o.RetryMax
+	if r.outcome.endpointDown() && ep.silent > e.Attempts {
+		limit = min(limit, d.o.HoldMax)
+	}
+	wait := d.jitterLocked(min(d.o.RetryBase, limit), limit, e.Attempts)
 	return d.nowMS() + max(wait, min(r.retryAfter, d.o.MaxRetryAfter)).Milliseconds(), opened
 }
