@@ -17,6 +17,7 @@ import (
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/embedded"
 	"github.com/rollcall-im/rollcall/internal/metrics"
+	"github.com/rollcall-im/rollcall/internal/presence"
 	"github.com/rollcall-im/rollcall/internal/store"
 	"github.com/rollcall-im/rollcall/internal/webhook"
 )
@@ -131,8 +132,13 @@ func (n *node) startStore(c *config.Config, b fileBudget) (err error) {
 func storeDir(dataDir string) string { return filepath.Join(dataDir, "store") }
 
 func (n *node) startDirectory(c *config.Config, b fileBudget) (err error) {
+	var kept webhook.Storage
+	if n.store != nil {
+		kept = outboxStorage{n.store}
+	}
 	n.webhook, err = webhook.New(webhook.Options{
 		App:     func(id uint32) *directory.App { return n.dir.App(id) },
+		Storage: kept, Lossy: c.SyncInterval > 0,
 		Metrics: n.metrics, Logger: n.log,
 		MaxEvents: c.WebhookOutboxEvents, MaxDeadLetters: c.WebhookDeadLetters, Full: webhook.FullPolicy(c.WebhookOutboxFull),
 		LogEvents:   logEvents(c),
@@ -144,11 +150,26 @@ func (n *node) startDirectory(c *config.Config, b fileBudget) (err error) {
 	}
 	n.dir, err = embedded.New(embedded.Options{
 		Clock: clock.System{}, Sink: n.webhook, Ceilings: c.Ceilings, Metrics: n.metrics, Logger: n.log,
-		Store: n.store, RestartGrace: cmp.Or(c.RestartGrace, -1),
+		Store: n.store, Events: outboxEvents{n.webhook}, RestartGrace: cmp.Or(c.RestartGrace, -1),
 		LoginsBlocked: n.webhook.LoginsBlocked,
 	})
 	return err
 }
+
+// outboxStorage is the store as the webhook's outbox wants it, outboxEvents the
+// outbox as the directory's journal does.
+type (
+	outboxStorage struct{ *store.Store }
+	outboxEvents  struct{ *webhook.Dispatcher }
+)
+
+// Commit implements webhook.Storage.
+func (s outboxStorage) Commit(write func(webhook.Writer), done func(error)) {
+	s.Store.Commit(func(w store.Writer) { write(w) }, done)
+}
+
+// Record implements embedded.Events.
+func (o outboxEvents) Record(w store.Writer, ts []presence.Transition) { o.Dispatcher.Record(w, ts) }
 
 // logEvents is the setting as the dispatcher wants it: there 0 is the default.
 func logEvents(c *config.Config) int {

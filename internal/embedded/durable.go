@@ -10,10 +10,17 @@ import (
 	"github.com/rollcall-im/rollcall/internal/store"
 )
 
-// EventWriter writes what an outbox keeps of transitions into the commit that
-// makes them durable. It runs on the committer's goroutine, must not wait, and
-// keeps nothing of ts.
-type EventWriter func(w store.Writer, ts []presence.Transition)
+// Events is the part that an outbox has in commits. Neither method may wait, nor
+// keep anything of ts.
+type Events interface {
+	// Record writes what the outbox keeps of ts into the commit that makes them
+	// durable, in the order of the commits. If that succeeds, Options.Sink is told
+	// of ts.
+	Record(w store.Writer, ts []presence.Transition)
+	// Forget says that the commit failed: ts never happened. It may not have been
+	// recorded either.
+	Forget(ts []presence.Transition)
+}
 
 // durable is the Journal on a store. One batch of a lane is one submission: the
 // store groups those of many lanes.
@@ -21,7 +28,7 @@ type durable struct {
 	// Immutable after openDurable.
 	store  *store.Store
 	clock  clock.Clock
-	events EventWriter // nil = none
+	events Events // nil = none
 	// epoch counts the runs of the node. A link lives in one of them.
 	epoch uint64
 	// alive are the last signs of life of earlier runs, by epoch, Unix milliseconds.
@@ -48,7 +55,7 @@ func aliveKey(epoch uint64) []byte {
 
 // openDurable begins a run: its epoch is durable when it returns, unless the
 // store takes no writes. Then the epoch goes out with the first sign of life.
-func openDurable(s *store.Store, c clock.Clock, events EventWriter) (*durable, error) {
+func openDurable(s *store.Store, c clock.Clock, events Events) (*durable, error) {
 	j := &durable{store: s, clock: c, events: events, alive: map[uint64]int64{}}
 	j.values.New = func() any { return new([]byte) }
 	boot, ok, err := s.Get(keyBoot)
@@ -110,7 +117,19 @@ func (j *durable) Commit(b *Batch, done func(error)) {
 		j.store.Commit(func(w store.Writer) { w.Set(appKey(b.App.SDKAppID), value) }, done)
 		return
 	}
-	j.store.Commit(func(w store.Writer) { j.write(w, b) }, done)
+	if j.events == nil || len(b.Transitions) == 0 {
+		j.store.Commit(func(w store.Writer) { j.write(w, b) }, done)
+		return
+	}
+	j.store.Commit(func(w store.Writer) {
+		j.write(w, b)
+		j.events.Record(w, b.Transitions)
+	}, func(err error) {
+		if err != nil {
+			j.events.Forget(b.Transitions)
+		}
+		done(err)
+	})
 }
 
 // write writes a batch of a lane. Of a user who occurs more than once the last
@@ -125,9 +144,6 @@ func (j *durable) write(w store.Writer, b *Batch) {
 		buf = appendRecord(buf, j.epoch, r.User)
 		w.Set(buf[:n], buf[n:])
 		*room = buf
-	}
-	if j.events != nil && len(b.Transitions) > 0 {
-		j.events(w, b.Transitions)
 	}
 }
 

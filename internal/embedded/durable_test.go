@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -407,15 +408,48 @@ func TestSettlementIsTriedAgain(t *testing.T) {
 	after.mustSay("alice Disconnect 2")
 }
 
+// fakeEvents is an outbox that writes a key per transition.
+type fakeEvents struct {
+	mu        sync.Mutex
+	forgotten []string
+}
+
+func (*fakeEvents) Record(w store.Writer, ts []presence.Transition) {
+	for i := range ts {
+		w.Set(fmt.Appendf(nil, "%c%s/%05d", store.PrefixOutbox, ts[i].Key.UserID, ts[i].Seq), nil)
+	}
+}
+
+func (e *fakeEvents) Forget(ts []presence.Transition) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i := range ts {
+		e.forgotten = append(e.forgotten, fmt.Sprint(ts[i].Key.UserID, " ", ts[i].Seq))
+	}
+}
+
+// An outbox is told of what it recorded for nothing.
+func TestEventsOfAFailedCommit(t *testing.T) {
+	events := new(fakeEvents)
+	b := firstLife(t, Options{Events: events})
+	b.Login(b.loginOp("alice", "d1", presence.Android))
+	b.await("alice is told", func() bool { return b.pending() == 0 })
+	if err := b.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.Login(b.loginOp("bob", "d1", presence.Android))
+	b.await("bob is told", func() bool { return b.pending() == 0 })
+	events.mu.Lock()
+	defer events.mu.Unlock()
+	if fmt.Sprint(events.forgotten) != "[bob 1]" {
+		t.Errorf("forgotten: %v", events.forgotten)
+	}
+}
+
 // The outbox's part is in the same commit as the change: whatever the moment of
 // a crash, both are there or neither.
 func TestEventsAreOfTheSameCommit(t *testing.T) {
-	events := func(w store.Writer, ts []presence.Transition) {
-		for i := range ts {
-			w.Set(fmt.Appendf(nil, "%c%s/%05d", store.PrefixOutbox, ts[i].Key.UserID, ts[i].Seq), nil)
-		}
-	}
-	b := firstLife(t, Options{Events: events})
+	b := firstLife(t, Options{Events: new(fakeEvents)})
 	rng := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
 	for i := range 200 {
 		b.Login(b.loginOp(fmt.Sprintf("u%d", i%10), "d1", presence.Android))

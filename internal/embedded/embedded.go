@@ -44,7 +44,7 @@ type Options struct {
 	Sink     directory.TransitionSink // told of each committed transition; nil = nobody
 	Journal  Journal                  // default: memory, nothing outlives the process; not with Store
 	Store    *store.Store             // what outlives the process; New loads it. Close it after the directory
-	Events   EventWriter              // with Store: the outbox's part of each commit; default: none
+	Events   Events                   // with Store: the outbox's part of each commit; default: none
 	Shards   int                      // of the table, and as many lanes; a power of two, default 1024
 	Ceilings presence.Ceilings        // bounds on the limits of policies
 	Metrics  *metrics.Set             // default: a set of its own
