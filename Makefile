@@ -9,7 +9,7 @@ FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 ROUNDS ?= 3
 
-.PHONY: build run test test-client lint bench bench-go bench-once bench-query bench-shard bench-wheel bench-million bench-peers fuzz mutants smoke generate clean tools help
+.PHONY: build run test test-client test-faults lint bench bench-go bench-once bench-query bench-shard bench-wheel bench-million bench-peers fuzz mutants smoke generate clean tools help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -38,6 +38,16 @@ test-client: ## an unmodified public client of the cloud's REST API against ours
 	@cd internal/api/clienttest && d=$$(mktemp -d) && trap 'rm -rf $$d' EXIT && cp go.mod go.sum $$d && \
 	  if $(GO) mod download -modfile=$$d/go.mod github.com/dobyte/tencent-im >/dev/null 2>$$d/err; then $(GO) test -count=1 -mod=mod -modfile=$$d/go.mod ./...; \
 	  else echo "test-client skipped, its client cannot be downloaded from here: $$(tail -1 $$d/err)"; fi
+
+KILLS ?= 50
+CRASH_SEEDS ?= 2000
+test-faults: build ## kill the server KILLS times under load (SEED replays), cut the store's power CRASH_SEEDS times; nothing acknowledged may be lost
+	@mkdir -p bench/results
+	bin/rollcall-bench ledger --kills $(KILLS) $(if $(SEED),--seed $(SEED)) --json bench/results/ledger.json
+	@# What keeps nothing must be found out, or the ledger proves nothing.
+	bin/rollcall-bench ledger --kills 2 --durability memory --users 30 --acks 200 --settle-timeout 1s --expect-violations
+	$(GO) test -count 1 -timeout 60m ./internal/store -run 'PowerLoss|Crash|Fault|Disk' -crash.seeds $(CRASH_SEEDS)
+	$(GO) test -count 1 -timeout 60m ./internal/embedded -run 'PowerLoss|Crash|Fault|Disk'
 
 lint: ## gofmt, vet, staticcheck, tidy, govulncheck where its database can be reached
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change: $$out"; exit 1; }
