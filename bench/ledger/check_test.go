@@ -97,6 +97,10 @@ func TestViolations(t *testing.T) {
 			u.Steps = u.Steps[:9]
 			forget(u, 8, 9)
 		}},
+		{"a login is lost after one that was cut off", LostAck, func(_ *History, u *User) {
+			u.Steps = slices.Insert(u.Steps, 3, Step{Kind: Login, Dev: tab, FromMS: 9990, ToMS: 10_010, Outcome: Unknown, SigS: 1})
+			u.Receipts[2].Event.TimeMS = 9991
+		}},
 		{"a logout is lost, with its event", LostAck, func(_ *History, u *User) {
 			u.Steps = append(u.Steps, Step{Kind: Logout, Dev: phone, Life: 1, FromMS: 15_000, ToMS: 15_002, Outcome: Done})
 		}},

@@ -136,6 +136,10 @@ func (d *driver) act(ctx context.Context, agents, operators *sync.WaitGroup) {
 func (d *driver) live(ctx context.Context, life int, e end, first func()) error {
 	d.o.Progress(fmt.Sprintf("life %d of %d, %s; %d acks, %d webhook requests", life+1, len(d.ends), e, d.acks.Load(), d.receiver.count.Load()))
 	d.mu.Lock()
+	// A millisecond belongs to one life: the times of events tell them apart.
+	for life > 0 && time.Now().UnixMilli() <= d.h.Lives[life-1].ToMS {
+		time.Sleep(100 * time.Microsecond)
+	}
 	d.h.Lives = append(d.h.Lives, Life{FromMS: time.Now().UnixMilli()})
 	d.mu.Unlock()
 	p, err := spawn(d.o.Server, d.dir, life, d.flags)

@@ -159,7 +159,7 @@ func (c *checker) loginEvent(st *state, s *Step, own int, victims []int) (*Event
 		id = st.insts[own].id
 	}
 	e := c.next(st)
-	if e == nil || e.Action != "Login" || e.Reason != "Register" || e.Platform != platform.String() ||
+	if e == nil || !c.inTime(e, s) || e.Action != "Login" || e.Reason != "Register" || e.Platform != platform.String() ||
 		e.OptPlatform != platforms[platform].opt || id != 0 && e.InstID != id ||
 		id == 0 && c.usedBefore(st, e.InstID) || !slices.Equal(e.Kicked, kicked) {
 		return nil, c.unexpected(st, fmt.Sprintf("Login(Register) of instance %d on %s that kicked %v", id, platform, kicked))
