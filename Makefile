@@ -46,8 +46,8 @@ test-faults: build ## kill the server KILLS times under load (SEED replays), cut
 	bin/rollcall-bench ledger --kills $(KILLS) $(if $(SEED),--seed $(SEED)) --json bench/results/ledger.json
 	@# What keeps nothing must be found out, or the ledger proves nothing.
 	bin/rollcall-bench ledger --kills 2 --durability memory --users 30 --acks 200 --settle-timeout 1s --expect-violations
-	$(GO) test -count 1 -timeout 60m ./internal/store -run 'PowerLoss|Crash|Fault|Disk' -crash.seeds $(CRASH_SEEDS)
-	$(GO) test -count 1 -timeout 60m ./internal/embedded -run 'PowerLoss|Crash|Fault|Disk'
+	$(GO) test -count 1 -timeout 60m ./internal/store -run 'PowerLoss|Crash|Fault|Disk|Space' -crash.seeds $(CRASH_SEEDS)
+	$(GO) test -count 1 -timeout 60m ./internal/embedded ./internal/webhook -run 'Crash|Fault|Disk|Restart|Killed'
 
 lint: ## gofmt, vet, staticcheck, tidy, govulncheck where its database can be reached
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change: $$out"; exit 1; }

@@ -260,14 +260,14 @@ func play(seed uint64) *world {
 // TestKeptWord: a server that keeps its word is never blamed, whatever the kills cut off.
 func TestKeptWord(t *testing.T) {
 	unknown, acks, events := 0, 0, 0
-	for seed := range uint64(3000) {
+	for seed := range uint64(1000) {
 		r := Check(play(seed).h)
 		if len(r.Violations) > 0 {
 			t.Fatalf("seed %d: %v", seed, r.Violations)
 		}
 		unknown, acks, events = unknown+r.Unknown, acks+r.Acks, events+r.Events
 	}
-	if unknown < 3000 || acks < 30_000 || events < 30_000 {
+	if unknown < 1000 || acks < 10_000 || events < 10_000 {
 		t.Errorf("%d unknown, %d acks, %d events: too few to prove anything", unknown, acks, events)
 	}
 }
