@@ -8,6 +8,8 @@ LDFLAGS := -X github.com/rollcall-im/rollcall/internal/buildinfo.Version=$(VERSI
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 ROUNDS ?= 3
+KILLS ?= 50
+FAULT_SEEDS ?= 2000
 
 .PHONY: build run test test-client test-faults lint bench bench-go bench-once bench-query bench-shard bench-wheel bench-million bench-peers fuzz mutants smoke generate clean tools help
 
@@ -33,21 +35,19 @@ test: tools ## all tests with the race detector
 	@# The race detector makes pools forget, so tests of allocations are left out above.
 	$(GO) test -run 'Alloc' ./engine ./internal/api ./internal/embedded ./internal/usersig ./shard
 
+test-faults: build ## kill the server KILLS times under load (SEED replays), cut the store's power FAULT_SEEDS times; nothing acknowledged may be lost
+	@mkdir -p bench/results
+	bin/rollcall-bench ledger --kills $(KILLS) $(if $(SEED),--seed $(SEED)) --json bench/results/ledger.json
+	@# What keeps nothing must be found out, or the ledger proves nothing.
+	bin/rollcall-bench ledger --kills 2 --durability memory --users 30 --acks 200 --settle-timeout 1s --expect-violations
+	$(GO) test -count 1 -timeout 60m ./internal/store -run 'PowerLoss|Fault|Disk|Space' -crash.seeds $(FAULT_SEEDS)
+	$(GO) test -count 1 -timeout 60m ./internal/embedded ./internal/webhook -run 'Crash|Fault|Disk|Restart|Killed'
+
 test-client: ## an unmodified public client of the cloud's REST API against ours (a module of its own; wants port 443 of a loopback address)
 	@# With a go.mod of the moment, so that a newer requirement of the product need not be repeated there.
 	@cd internal/api/clienttest && d=$$(mktemp -d) && trap 'rm -rf $$d' EXIT && cp go.mod go.sum $$d && \
 	  if $(GO) mod download -modfile=$$d/go.mod github.com/dobyte/tencent-im >/dev/null 2>$$d/err; then $(GO) test -count=1 -mod=mod -modfile=$$d/go.mod ./...; \
 	  else echo "test-client skipped, its client cannot be downloaded from here: $$(tail -1 $$d/err)"; fi
-
-KILLS ?= 50
-CRASH_SEEDS ?= 2000
-test-faults: build ## kill the server KILLS times under load (SEED replays), cut the store's power CRASH_SEEDS times; nothing acknowledged may be lost
-	@mkdir -p bench/results
-	bin/rollcall-bench ledger --kills $(KILLS) $(if $(SEED),--seed $(SEED)) --json bench/results/ledger.json
-	@# What keeps nothing must be found out, or the ledger proves nothing.
-	bin/rollcall-bench ledger --kills 2 --durability memory --users 30 --acks 200 --settle-timeout 1s --expect-violations
-	$(GO) test -count 1 -timeout 60m ./internal/store -run 'PowerLoss|Crash|Fault|Disk|Space' -crash.seeds $(CRASH_SEEDS)
-	$(GO) test -count 1 -timeout 60m ./internal/embedded ./internal/webhook -run 'Crash|Fault|Disk|Restart|Killed'
 
 lint: ## gofmt, vet, staticcheck, tidy, govulncheck where its database can be reached
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change: $$out"; exit 1; }
