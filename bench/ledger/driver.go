@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/rollcall-im/rollcall/bench"
@@ -160,7 +159,6 @@ func (d *driver) live(ctx context.Context, life int, e end, first func()) error 
 			return err
 		}
 	}
-	<-p.ended
 	return d.over(p, e)
 }
 
@@ -180,9 +178,6 @@ func (d *driver) serve(ctx context.Context, p *process, e end, first func()) err
 	select {
 	case <-p.ended:
 	case <-d.reached:
-		if e.kind == stopAtAck {
-			p.signal(syscall.SIGTERM)
-		}
 	case <-ctx.Done():
 		return fmt.Errorf("the run did not come to its end, in life %d, %s: %w", p.life, e, ctx.Err())
 	}
@@ -201,6 +196,11 @@ func (d *driver) arm(e end) {
 
 // over notes the end of a life, and whether the server brought it about itself.
 func (d *driver) over(p *process, e end) error {
+	var stopped error
+	if e.kind == stopAtAck && !p.over(0) {
+		stopped = p.stop()
+	}
+	<-p.ended
 	d.announce(nil)
 	d.mu.Lock()
 	d.h.Lives[p.life].ToMS = time.Now().UnixMilli()
@@ -209,8 +209,8 @@ func (d *driver) over(p *process, e end) error {
 	case !p.expected.Load():
 		d.found(ServerEnded, "life %d ended by itself: %v\n%s", p.life, p.err, tail(d.dir))
 		return fmt.Errorf("the server ended by itself: %w", p.err)
-	case e.kind == stopAtAck && p.err != nil:
-		d.found(ServerEnded, "a clean stop of life %d: %v", p.life, p.err)
+	case stopped != nil:
+		d.found(ServerEnded, "a clean stop of life %d: %v", p.life, stopped)
 	}
 	if e.kind == stopAtAck {
 		d.stops++
@@ -306,10 +306,8 @@ func (d *driver) finish() error {
 	d.mu.Lock()
 	d.h.Lives[p.life].ToMS = time.Now().UnixMilli()
 	d.mu.Unlock()
-	p.signal(syscall.SIGTERM)
-	<-p.ended
-	if p.err != nil {
-		d.found(ServerEnded, "the last clean stop: %v", p.err)
+	if err := p.stop(); err != nil {
+		d.found(ServerEnded, "the last clean stop: %v", err)
 	}
 	return nil
 }

@@ -107,8 +107,31 @@ func (p *process) signal(s syscall.Signal) {
 	_ = p.cmd.Process.Signal(s) // it may have ended just now
 }
 
+// stopTimeout is how long a clean stop may take.
+const stopTimeout = 30 * time.Second
+
+// stop ends the process by SIGTERM and says what was wrong with that, nil if
+// nothing. A process that does not end leaves its goroutines in the log.
+func (p *process) stop() error {
+	p.signal(syscall.SIGTERM)
+	if p.over(stopTimeout) {
+		return p.err
+	}
+	p.signal(syscall.SIGQUIT)
+	if !p.over(stopTimeout) {
+		p.kill()
+		<-p.ended
+	}
+	return fmt.Errorf("it did not end in %v", stopTimeout)
+}
+
 // over waits until the process has ended, at most d.
 func (p *process) over(d time.Duration) bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
