@@ -8,8 +8,10 @@ LDFLAGS := -X github.com/rollcall-im/rollcall/internal/buildinfo.Version=$(VERSI
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 ROUNDS ?= 3
+KILLS ?= 50
+FAULT_SEEDS ?= 2000
 
-.PHONY: build run test test-client lint bench bench-go bench-once bench-query bench-shard bench-wheel bench-million bench-peers fuzz mutants test-faults smoke generate clean tools help
+.PHONY: build run test test-client test-faults lint bench bench-go bench-once bench-query bench-shard bench-wheel bench-million bench-peers fuzz mutants smoke generate clean tools help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -33,9 +35,13 @@ test: tools ## all tests with the race detector
 	@# The race detector makes pools forget, so tests of allocations are left out above.
 	$(GO) test -run 'Alloc' ./engine ./internal/api ./internal/embedded ./internal/usersig ./shard
 
-FAULT_SEEDS ?= 2000
-test-faults: ## power losses and disk faults by the thousand (FAULT_SEEDS); takes some minutes
-	$(GO) test -count=1 -timeout 60m -run 'PowerLoss|DiskFaults|RealFullDisk' ./internal/store -crash.seeds $(FAULT_SEEDS)
+test-faults: build ## kill the server KILLS times under load (SEED replays), cut the store's power FAULT_SEEDS times; nothing acknowledged may be lost
+	@mkdir -p bench/results
+	bin/rollcall-bench ledger --kills $(KILLS) $(if $(SEED),--seed $(SEED)) --json bench/results/ledger.json
+	@# What keeps nothing must be found out, or the ledger proves nothing.
+	bin/rollcall-bench ledger --kills 2 --durability memory --users 30 --acks 200 --settle-timeout 1s --expect-violations
+	$(GO) test -count 1 -timeout 60m ./internal/store -run 'PowerLoss|Fault|Disk|Space' -crash.seeds $(FAULT_SEEDS)
+	$(GO) test -count 1 -timeout 60m ./internal/embedded ./internal/webhook -run 'Crash|Fault|Disk|Restart|Killed'
 
 test-client: ## an unmodified public client of the cloud's REST API against ours (a module of its own; wants port 443 of a loopback address)
 	@# With a go.mod of the moment, so that a newer requirement of the product need not be repeated there.

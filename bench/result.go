@@ -10,7 +10,7 @@ import (
 
 // Result is what a run has found. docs/bench.md describes its JSON form.
 type Result struct {
-	Scenario    string        `json:"scenario"` // connect, hold, churn, storm, massdrop, query, kick, mixed, million
+	Scenario    string        `json:"scenario"` // connect, hold, churn, storm, massdrop, query, kick, mixed, million, ledger
 	OK          bool          `json:"ok"`       // nothing was wrong and the run went to its end
 	Interrupted bool          `json:"interrupted"`
 	Started     time.Time     `json:"started"`
@@ -28,6 +28,7 @@ type Result struct {
 	Kicks     *KickResult    `json:"kicks,omitempty"`     // kick, mixed
 	Snapshots []Snapshot     `json:"snapshots,omitempty"` // million
 	Stopped   string         `json:"stopped,omitempty"`   // million: why no more links were opened
+	Ledger    *LedgerResult  `json:"ledger,omitempty"`    // ledger
 
 	Errors       map[Fault]uint64 `json:"errors"`
 	ErrorSamples []string         `json:"error_samples,omitempty"`
@@ -146,6 +147,29 @@ type Snapshot struct {
 	TCPInUse     int64   `json:"kernel_tcp_inuse"` // both ends
 	MemAvailable int64   `json:"mem_available_bytes"`
 	MemTotal     int64   `json:"mem_total_bytes"`
+}
+
+// LedgerResult is what a ledger test has played; its violations are the run's errors.
+type LedgerResult struct {
+	Seed       uint64        `json:"seed"` // replays the schedule
+	Durability string        `json:"durability"`
+	Kills      int           `json:"kills"` // by SIGKILL
+	Stops      int           `json:"stops"` // by SIGTERM
+	Users      int           `json:"users"`
+	Apps       int           `json:"apps"`
+	Acks       int           `json:"acks"`    // operations that were acknowledged
+	Unknown    int           `json:"unknown"` // operations whose answer a kill has cut off
+	Events     int           `json:"events"`  // distinct webhook events
+	Repeats    int           `json:"repeats"` // events that came once more
+	Restart    RestartResult `json:"restart"`
+	Dir        string        `json:"dir,omitempty"` // where data and log of a failed run are
+}
+
+// RestartResult is how long the server took from its start until it served.
+type RestartResult struct {
+	Count  int     `json:"count"`
+	MeanMS float64 `json:"mean_ms"`
+	MaxMS  int64   `json:"max_ms"`
 }
 
 // Latency is a distribution in microseconds.

@@ -44,6 +44,13 @@ func (r *Result) Summary() string {
 	for _, s := range r.Snapshots {
 		line("  %s", s)
 	}
+	if l := r.Ledger; l != nil {
+		line("  ledger      seed %d, durability %s: %d kills and %d stops; %d operations acknowledged, %d cut off", l.Seed, l.Durability, l.Kills, l.Stops, l.Acks, l.Unknown)
+		line("              %d events of %d users in %d apps, %d came again; %d starts, %.0f ms each, at most %d ms", l.Events, l.Users, l.Apps, l.Repeats, l.Restart.Count, l.Restart.MeanMS, l.Restart.MaxMS)
+		if l.Dir != "" {
+			line("              data and log are in %s", l.Dir)
+		}
+	}
 	if r.Stopped != "" {
 		line("  stopped     %s", r.Stopped)
 	}
