@@ -191,3 +191,15 @@ func TestBlockLogins(t *testing.T) {
 		l.check(t, seqs)
 	})
 }
+
+func FuzzParseCursor(f *testing.F) {
+	for _, text := range []string{"", "0-0", "zz-1", "-", "1-", "3w5e11264sgsf-1y2p0ij32e8e7", "01-1", "+1-1"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		epoch, position, isCursor := parseCursor(text)
+		if isCursor && text != "" && (cursor(epoch, position) != text || position+1 == 0) {
+			t.Errorf("%q is taken for position %d of %d", text, position, epoch)
+		}
+	})
+}
