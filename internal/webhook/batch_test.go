@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -138,10 +139,10 @@ func TestBatchRetriedWhole(t *testing.T) {
 func TestBatchGivesUp(t *testing.T) {
 	virtual(t, func(t *testing.T) {
 		r := newRig(t, nil)
-		var well bool
+		var well atomic.Bool
 		var told []string
 		r.net.handle("hook.example", "192.0.2.1:80", func(w http.ResponseWriter, req *http.Request) {
-			if !well {
+			if !well.Load() {
 				w.WriteHeader(500)
 				return
 			}
@@ -155,7 +156,7 @@ func TestBatchGivesUp(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		r.d.Transitions([]presence.Transition{login(1, "a", 2), login(1, "c", 1)})
 		r.waitFor(6*time.Minute, "two dead letters", func() bool { return r.count(resultGaveUp) == 2 })
-		well = true
+		well.Store(true)
 		r.waitEmpty(20 * time.Minute)
 		r.stop()
 		slices.Sort(told)

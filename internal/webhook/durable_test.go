@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -434,9 +435,9 @@ func TestCoalesce(t *testing.T) {
 		store := newMemStorage()
 		r := newRig(t, func(o *Options) { o.Storage = store })
 		var got []uint64
-		down := true
+		var well atomic.Bool
 		r.net.handle("hook.example", "192.0.2.1:80", func(w http.ResponseWriter, req *http.Request) {
-			if down {
+			if !well.Load() {
 				w.WriteHeader(500)
 				return
 			}
@@ -451,7 +452,7 @@ func TestCoalesce(t *testing.T) {
 		if s := r.d.Stats().Outbox; s.Events != 1 || s.Full || store.keys(kindOutbox) != 1 {
 			t.Errorf("%d events wait, %d in the store, want the newest: %+v", s.Events, store.keys(kindOutbox), s)
 		}
-		down = false
+		well.Store(true)
 		r.waitEmpty(time.Hour)
 		if !slices.Equal(got, []uint64{20}) || r.count(resultMerged) != 19 || r.count(resultCoalesced) != 0 {
 			t.Errorf("told %v, merged %d", got, r.count(resultMerged))
