@@ -86,7 +86,10 @@ func (h *handle) options() *pebble.Options {
 	p := &pebble.Options{
 		FS: h.fence, Cache: h.s.cache, FormatMajorVersion: pebbleFormat,
 		MemTableSize: o.MemTable, MemTableStopWritesThreshold: 4, MaxOpenFiles: o.OpenFiles,
-		Logger: pebbleLog{h},
+		// An Open that fails frees its caches while a job that it began to gather
+		// statistics reads through them: a panic on a goroutine of Pebble's.
+		DisableTableStats: true,
+		Logger:            pebbleLog{h},
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) { h.fail(fmt.Errorf("in the background: %w", err)) },
 			DataCorruption:  func(i pebble.DataCorruptionInfo) { h.fail(fmt.Errorf("%w: %s", ErrCorrupt, i)) },
