@@ -99,6 +99,9 @@ func TestSchedule(t *testing.T) {
 	if count[killAtAck] < 20 || count[killAtReceipt] < 3 || count[killAtStart] < 1 {
 		t.Errorf("%v", count)
 	}
+	if e := a[len(a)-2]; e.kind != killAtAck || e.n < longLife/2 {
+		t.Errorf("the last kill is %s, and leaves few links", e)
+	}
 	if a[len(a)-1] != (end{lastAtAck, 100}) {
 		t.Errorf("the last one is %s", a[len(a)-1])
 	}

@@ -47,7 +47,7 @@ const (
 )
 
 // schedule draws the ends of all lives: kills of them by SIGKILL, a clean stop
-// after every tenth, and the last. It depends on the seed alone.
+// after the fifth of every ten, and the last. It depends on the seed alone.
 func schedule(seed uint64, kills, acks int) []end {
 	r := rand.New(rand.NewPCG(seed, 'k'))
 	var out []end
@@ -61,8 +61,11 @@ func schedule(seed uint64, kills, acks int) []end {
 		case what < 6:
 			e.n = longLife/2 + r.Int64N(longLife/2)
 		}
+		if i == kills-1 { // with links enough that many are away at the end
+			e = end{killAtAck, longLife/2 + r.Int64N(longLife/2)}
+		}
 		out = append(out, e)
-		if i%10 == 4 {
+		if i%10 == 4 && i < kills-1 {
 			out = append(out, end{stopAtAck, 1 + r.Int64N(shortLife)})
 		}
 	}
