@@ -200,6 +200,22 @@ func (n *node) createApps(c *config.Config, _ fileBudget) error {
 			return fmt.Errorf("app %d: %w", a.SDKAppID, err)
 		}
 	}
+	if c.Dev {
+		return nil
+	}
+	return refusePublicKey(n.dir.Apps())
+}
+
+// refusePublicKey looks for an app with the key of --dev, which anybody can sign with: the store
+// of a development server remembers one.
+func refusePublicKey(apps []*directory.App) error {
+	for _, app := range apps {
+		for _, key := range app.Keys {
+			if key.Secret == config.DevKey {
+				return fmt.Errorf("app %d has the public key of --dev (key %d): use another --data-dir, or start with --dev, add a key and retire that one", app.SDKAppID, key.ID)
+			}
+		}
+	}
 	return nil
 }
 
