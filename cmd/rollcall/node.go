@@ -228,7 +228,15 @@ func (n *node) checkWebhook(url string) error {
 	if url == "" {
 		return nil
 	}
-	return n.webhook.CheckURL(url)
+	err := n.webhook.CheckURL(url)
+	if refused := (*webhook.AddressError)(nil); errors.As(err, &refused) {
+		setting := "webhook-allow-private"
+		if refused.Loopback {
+			setting = "webhook-allow-loopback"
+		}
+		return fmt.Errorf("%w; serve --%s allows it", err, setting)
+	}
+	return err
 }
 
 // applyApp sets on a new app what the configuration says of it.
@@ -260,7 +268,7 @@ func (n *node) startAPI(c *config.Config, b fileBudget) (err error) {
 		MaxConns: b.perListener, MaxConnsPerIP: c.APIConnsPerIP, MaxBody: c.APIMaxBody,
 		NewApp: func(app *directory.App) { newAppDefaults(app, c) },
 		Ready:  n.ready, Live: n.live, Backup: n.backup(), Nodes: func() []api.NodeInfo { return n.nodes(c.Node) },
-		CheckWebhookURL: n.webhook.CheckURL, Webhooks: n.webhook,
+		CheckWebhookURL: n.checkWebhook, Webhooks: n.webhook,
 	})
 	if err != nil {
 		return err
