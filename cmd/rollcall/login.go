@@ -60,9 +60,13 @@ func (l *loginFlags) options(e env) (rollcall.Options, error) {
 	return rollcall.Options{
 		Addr: l.addr, SDKAppID: uint32(l.app.app), UserID: l.user, UserSig: sig,
 		Platform: platform, DeviceID: l.device, DeviceModel: l.model, Resume: l.resume,
-		SDKVersion: sdkVersion(),
+		SDKVersion: sdkVersion(), BackoffMax: maxLoginWait,
 	}, nil
 }
+
+// maxLoginWait is the longest wait for the next try, on top of what the server asks for: there is
+// one device and a person who watches it, not a crowd that must not come back at once.
+const maxLoginWait = 5 * time.Second
 
 // userSig returns where the client gets its UserSig from.
 func (l *loginFlags) userSig(e env) (func(context.Context) (string, error), error) {
