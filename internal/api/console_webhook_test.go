@@ -3,6 +3,8 @@ package api
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -181,5 +183,22 @@ func TestDeadLetterAttempts(t *testing.T) {
 	outbox.Bury(batch, webhook.CauseGaveUp, 8)
 	if n := letter()["Attempts"]; n != 1.0 {
 		t.Errorf("tried once, and %v attempts", n)
+	}
+}
+
+// TestWebhookMembersDocumented: docs/webhook.md has a row for each member of the settings.
+func TestWebhookMembersDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/webhook.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[webhookView]()) {
+		name := f.Name
+		if name == "TokenSet" {
+			name = "Token"
+		}
+		if !strings.Contains(string(page), "\n| `"+name+"` | ") {
+			t.Errorf("member %s has no row", name)
+		}
 	}
 }
