@@ -38,7 +38,7 @@ var settings = []setting{
 		integer(func(c *Config) *uint32 { return &c.Node }, 1, 65535)},
 	{"data-dir", "directory", "/var/lib/rollcall", "./data", "Where the store keeps its files, in the folder `store`. Made if it does not exist; unused with `durability` `memory`.",
 		text(func(c *Config) *string { return &c.DataDir })},
-	{"durability", "word", DurabilitySync, "", "What survives a crash ([durability.md](durability.md)): `sync`: all that was acknowledged, also a power loss; `interval:<ms>`: all but the last so many milliseconds, 1 to 60000; `memory`: nothing.",
+	{"durability", "word", DurabilitySync, "", "What survives a crash (see [durability.md](durability.md)): `sync`: all that was acknowledged, also a power loss; `interval:<ms>`: all but the last so many milliseconds, 1 to 60000; `memory`: nothing.",
 		durability()},
 	{"store-min-free", "bytes", "67108864", "", "Free disk space below which the node is read-only, up to 1099511627776; 0 = not watched.",
 		integer(func(c *Config) *int { return &c.StoreMinFree }, 0, 1<<40)},
