@@ -70,6 +70,12 @@ func parse(fs *flag.FlagSet, args []string) (positional []string, err error) {
 	}
 }
 
+// given reports whether a flag is on the command line.
+func given(fs *flag.FlagSet, name string) (is bool) {
+	fs.Visit(func(f *flag.Flag) { is = is || f.Name == name })
+	return is
+}
+
 // appFlags say which app, and with which key. Against a server on this machine
 // they default to the demo app of serve --dev.
 type appFlags struct {
