@@ -51,9 +51,12 @@ func printFlags(w io.Writer, fs *flag.FlagSet) {
 
 // parse reads flags and positional arguments in any order.
 func parse(fs *flag.FlagSet, args []string) (positional []string, err error) {
+	help := fs.Usage
+	fs.Usage = func() {} // package flag shows it for every fault
 	for {
 		err := fs.Parse(args)
 		if errors.Is(err, flag.ErrHelp) {
+			help()
 			return nil, errHelp
 		}
 		if err != nil {
