@@ -211,3 +211,19 @@ func TestDevStoreIsNotServedForReal(t *testing.T) {
 		t.Errorf("on SIGTERM the server ended with %v", err)
 	}
 }
+
+// TestNoPlaceForTheStore: where the data directory cannot be made, the setting that moves it is named.
+func TestNoPlaceForTheStore(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "data"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := startServer(devArgs(dir)...)
+	if err == nil {
+		s.kill(t)
+		t.Fatal("it started in a file")
+	}
+	if !exitedWith(err, exitError) || !strings.Contains(err.Error(), "; --data-dir names another place") {
+		t.Errorf("got %v", err)
+	}
+}

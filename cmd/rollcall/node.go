@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"sync/atomic"
@@ -125,6 +126,9 @@ func (n *node) startStore(c *config.Config, b fileBudget) (err error) {
 		Dir: storeDir(c.DataDir), Interval: c.SyncInterval, MinFree: least, OpenFiles: b.store,
 		Metrics: n.metrics, Logger: n.log,
 	})
+	if fault := (*fs.PathError)(nil); errors.As(err, &fault) && fault.Op == "mkdir" {
+		return fmt.Errorf("%w; --data-dir names another place", err)
+	}
 	return err
 }
 
