@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -33,7 +34,7 @@ func (l *loginFlags) register(fs *flag.FlagSet) {
 	fs.StringVar(&l.user, "user", "alice", "`UserID`")
 	fs.StringVar(&l.platform, "platform", "Android", "`platform`: "+platformNames())
 	fs.StringVar(&l.device, "device", "terminal-1", "device `id`, 1 to 64 bytes")
-	fs.StringVar(&l.model, "model", "terminal", "device `model` that others are shown")
+	fs.StringVar(&l.model, "model", "", "device `model` that others are shown (default: the device id)")
 	fs.StringVar(&l.sigFile, "usersig-file", "", "`file` with the UserSig (default: made with the app's key)")
 	fs.StringVar(&l.sig, "usersig", "", "`UserSig` itself; ps shows command lines to everybody, so prefer --usersig-file")
 	fs.BoolVar(&l.resume, "resume", false, "log in like a client that comes back by itself: push nobody out")
@@ -59,7 +60,7 @@ func (l *loginFlags) options(e env) (rollcall.Options, error) {
 	}
 	return rollcall.Options{
 		Addr: l.addr, SDKAppID: uint32(l.app.app), UserID: l.user, UserSig: sig,
-		Platform: platform, DeviceID: l.device, DeviceModel: l.model, Resume: l.resume,
+		Platform: platform, DeviceID: l.device, DeviceModel: cmp.Or(l.model, l.device), Resume: l.resume,
 		SDKVersion: sdkVersion(), BackoffMax: maxLoginWait,
 	}, nil
 }
