@@ -187,8 +187,27 @@ func TestConnectRefused(t *testing.T) {
 	o := f.options()
 	f.ln.Close()
 	r := f.connect(ConnectOptions{Options: o, Conns: 3})
-	if r.OK || r.Errors[FaultConnect] != 3 || r.Logins.OK != 0 {
+	if r.OK || r.Interrupted || r.Errors[FaultConnect] != 3 || r.Logins.OK != 0 || len(r.Checks) != 0 || r.Stopped == "" {
 		t.Errorf("result %s", r.Summary())
+	}
+	if s := fmt.Sprint(r.ErrorSamples); !strings.Contains(s, "is the server running?") {
+		t.Errorf("samples %s", s)
+	}
+}
+
+// TestNobodyMayIn: where all logins are refused, the rest of them are not tried, nothing is held
+// and nothing is read back.
+func TestNobodyMayIn(t *testing.T) {
+	f := newFake(t)
+	f.onLogin = func(string, int, []byte) []byte {
+		return codec.AppendLoginRefused(nil, &codec.LoginRefused{Code: codec.CodeUnknownApp, Text: "no such app"})
+	}
+	r := f.connect(ConnectOptions{Conns: 3000, Rate: 100, Hold: time.Hour})
+	if n := r.Errors[FaultLoginRefused]; r.OK || r.Interrupted || n < maxVain || n == 3000 || len(r.Checks) != 0 || r.Stopped == "" {
+		t.Errorf("%d were refused: %s", n, r.Summary())
+	}
+	if s := r.ErrorSamples[0]; !strings.HasSuffix(s, "70020 no such app") {
+		t.Errorf("sample %q", s)
 	}
 }
 

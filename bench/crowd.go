@@ -39,6 +39,9 @@ type crowd struct {
 	took   time.Duration // before, and from the wave's begin to its last LoginOK
 	linkOf []uint32      // by user, of those who have been logged in
 
+	// Owned by whoever raises.
+	nobody bool // of those who tried none could log in: there is nothing to measure
+
 	broken error // why the swarm ended early; read it after over
 }
 
@@ -191,7 +194,7 @@ func (c *crowd) do(f func()) bool {
 
 // raise logs users in until there have been `to` logins, and waits for the last
 // one's end; watch is called every 20 ms in between. It reports false if it was
-// interrupted or the swarm broke.
+// interrupted, the swarm broke or nobody could log in.
 func (c *crowd) raise(ctx context.Context, to int, rate float64, window int, watch func()) bool {
 	c.goal.Store(int64(to))
 	if !c.do(func() {
@@ -210,12 +213,19 @@ func (c *crowd) raise(ctx context.Context, to int, rate float64, window int, wat
 		case <-tick.C:
 		}
 		watch()
+		if c.settled.Load() >= maxVain && c.swarm.loginsOK.Load() == 0 {
+			c.cut()
+		}
 		if turn%50 == 0 {
 			c.o.Progress(fmt.Sprintf("logging in: %d of %d, %d errors", c.swarm.online.Load(), to, c.faults.total()))
 		}
 	}
-	return true
+	c.nobody = c.swarm.loginsOK.Load() == 0
+	return !c.nobody
 }
+
+// maxVain is how many logins are tried in vain before the others are left out.
+const maxVain = 100
 
 // cut ends the raise that is under way: no more logins begin. It returns how many have begun.
 func (c *crowd) cut() (begun int) {
@@ -284,6 +294,9 @@ func (c *crowd) fill(res *Result, wanted int, rate float64, interrupted bool) {
 		res.Server = c.meter.result()
 	}
 	c.faults.tell(res)
+	if c.nobody {
+		interrupted, res.Stopped = false, "nobody could log in"
+	}
 	res.Interrupted = interrupted
 	res.OK = !interrupted && c.faults.total() == 0 && ok == wanted
 }

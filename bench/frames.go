@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -70,7 +71,7 @@ func (s *swarm) refused(l *link, f codec.Frame) bool {
 	case codec.TypeLoginRefused:
 		var m codec.LoginRefused
 		err := m.Unmarshal(f.Body)
-		s.fail(l, FaultLoginRefused, "user %q: %d %s (%v)", id, m.Code, m.Text, err)
+		s.fail(l, FaultLoginRefused, "user %q: %d %s%s", id, m.Code, m.Text, undecoded(err))
 	case codec.TypeForcedOffline:
 		var m codec.ForcedOffline
 		err := m.Unmarshal(f.Body)
@@ -79,7 +80,7 @@ func (s *swarm) refused(l *link, f codec.Frame) bool {
 			s.at(l, s.now()+s.o.AnswerTimeout)
 			return true
 		}
-		s.fail(l, FaultForced, "user %q: %d %s (%v)", id, m.Code, m.Text, err)
+		s.fail(l, FaultForced, "user %q: %d %s%s", id, m.Code, m.Text, undecoded(err))
 	case codec.TypeRedirect:
 		s.fail(l, FaultLoginRefused, "user %q: redirect", id)
 	default:
@@ -91,13 +92,21 @@ func (s *swarm) refused(l *link, f codec.Frame) bool {
 	return false
 }
 
+// undecoded says of a frame that it did not decode, if so.
+func undecoded(err error) string {
+	if err == nil {
+		return ""
+	}
+	return fmt.Sprintf(" (%v)", err)
+}
+
 // loginOK checks the answer to a login.
 func (s *swarm) loginOK(l *link, body []byte) bool {
 	var m codec.LoginOK
 	err := m.Unmarshal(body)
 	interval, silence := time.Duration(m.HeartbeatIntervalMS)*time.Millisecond, time.Duration(m.SilenceTimeoutMS)*time.Millisecond
 	if err != nil || m.InstID == 0 || m.ServerTimeMS == 0 || interval <= 0 || silence < 2*interval || len(m.Kicked) > 0 || m.TakenBack {
-		s.fail(l, FaultLoginAnswer, "user %q: %+v (%v)", s.pop.userID(l.user), m, err)
+		s.fail(l, FaultLoginAnswer, "user %q: %+v%s", s.pop.userID(l.user), m, undecoded(err))
 		return false
 	}
 	now := s.now()

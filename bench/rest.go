@@ -99,7 +99,7 @@ func (r *rest) call(command string, body []byte, use func(*fastjson.Value) error
 	r.request(req, command)
 	req.SetBodyRaw(body)
 	if err := r.client.DoTimeout(req, resp, r.timeout); err != nil {
-		return fmt.Errorf("%s: %w", command, err)
+		return fmt.Errorf("%s: %w%s", command, err, hint(err))
 	}
 	return parseAnswer(command, resp, use)
 }

@@ -27,7 +27,7 @@ type Result struct {
 	Drop      *DropResult    `json:"drop,omitempty"`      // massdrop, million
 	Kicks     *KickResult    `json:"kicks,omitempty"`     // kick, mixed
 	Snapshots []Snapshot     `json:"snapshots,omitempty"` // million
-	Stopped   string         `json:"stopped,omitempty"`   // million: why no more links were opened
+	Stopped   string         `json:"stopped,omitempty"`   // why no more links were opened
 	Ledger    *LedgerResult  `json:"ledger,omitempty"`    // ledger
 
 	Errors       map[Fault]uint64 `json:"errors"`

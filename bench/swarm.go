@@ -180,9 +180,17 @@ func (s *swarm) open(user int, intended time.Duration) bool {
 		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.EADDRNOTAVAIL) {
 			kind = FaultLocal
 		}
-		s.fail(l, kind, "%v", err)
+		s.fail(l, kind, "%v%s", err, hint(err))
 	}
 	return true
+}
+
+// hint says what to look at when nobody listens.
+func hint(err error) string {
+	if errors.Is(err, unix.ECONNREFUSED) {
+		return "; is the server running?"
+	}
+	return ""
 }
 
 // unused returns a link that is not in use, nil if there is none.
@@ -248,7 +256,8 @@ func (s *swarm) ready(l *link, events uint32) {
 // connected sends the login; false if the connection failed.
 func (s *swarm) connected(l *link) bool {
 	if code, err := unix.GetsockoptInt(int(l.fd), unix.SOL_SOCKET, unix.SO_ERROR); err != nil || code != 0 {
-		s.fail(l, FaultConnect, "connect: %v", unix.Errno(code))
+		err := unix.Errno(code)
+		s.fail(l, FaultConnect, "connect: %v%s", err, hint(err))
 		return false
 	}
 	var m codec.Login

@@ -225,7 +225,7 @@ func (l *Loop) judge(s *Session, c *loginCall) (no refusal, again bool) {
 	case presence.CodeTicketRevoked:
 		return l.retryWithSig(s, c)
 	case directory.CodeUnavailable:
-		return refusal{code: codec.CodeUnavailable}, false
+		return refusal{code: codec.CodeUnavailable, text: c.op.Text}, false
 	}
 	code := codec.Code(c.op.Code)
 	if _, known := code.Info(); !known || c.op.Code < 0 {
@@ -325,6 +325,6 @@ func (l *Loop) recycleLogin(c *loginCall) {
 
 // clearResult clears what the Directory filled in.
 func (c *loginCall) clearResult() {
-	c.op.Code, c.op.RetryAfterMS, c.op.Seq, c.op.Next = 0, 0, 0, nil
+	c.op.Code, c.op.RetryAfterMS, c.op.Text, c.op.Seq, c.op.Next = 0, 0, "", 0, nil
 	c.op.Decision = presence.LoginDecision{}
 }

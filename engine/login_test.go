@@ -182,6 +182,27 @@ func TestRefusedByDirectory(t *testing.T) {
 	}
 }
 
+// What the Directory knows of why a login has to wait, the client is told, and the next one is not.
+func TestRefusedSaysWhy(t *testing.T) {
+	r := newRig(t)
+	for _, c := range []struct{ why, told string }{
+		{"the node is read-only", "the node is read-only"},
+		{"", "the login could not be decided or stored now"},
+	} {
+		r.dir.decide = func(op *directory.LoginOp) {
+			op.Code = directory.CodeUnavailable
+			if c.why != "" {
+				op.Text = c.why
+			}
+		}
+		k := r.open()
+		k.send(loginFrame(activeLogin("alice", codec.Android, "d1"))...)
+		if no := k.wantRefused(codec.CodeUnavailable); no.Text != c.told {
+			t.Errorf("told %q, want %q", no.Text, c.told)
+		}
+	}
+}
+
 // A resume's credentials: which one goes to the Directory, and what is tried
 // after the Directory found the ticket revoked.
 func TestResumeCredentials(t *testing.T) {

@@ -11,15 +11,17 @@ import (
 	"strings"
 )
 
-func appID(fs *flag.FlagSet) *uint64 { return fs.Uint64("app", devApp, "`SDKAppID`") }
+func appID(fs *flag.FlagSet) *uint64 {
+	return fs.Uint64("app", devApp, "`SDKAppID`; without it the demo app of serve --dev is meant")
+}
 
 func cmdApp(e env, args []string) error {
 	return runAction(e, "app", []action{
 		{"list", "[FLAGS]", "Lists the apps.", appList},
-		{"show", "--app ID [FLAGS]", "Shows an app's settings.", appShow},
-		{"create", "--app ID --name NAME --key-out FILE [FLAGS]", "Creates an app with a secret key, which is told once.", appCreate},
-		{"add-key", "--app ID --key-out FILE [FLAGS]", "Adds a second secret key, which is told once. UserSigs of both are good until one is retired.", appAddKey},
-		{"retire-key", "--app ID KEYID [FLAGS]", "Retires a key: UserSigs made with it, and all session tickets of the app, are dead.", appRetireKey},
+		{"show", "[--app ID] [FLAGS]", "Shows an app's settings.", appShow},
+		{"create", "--app ID [--name NAME] [--key-out FILE] [FLAGS]", "Creates an app with a secret key, which is told once.", appCreate},
+		{"add-key", "[--app ID] [--key-out FILE] [FLAGS]", "Adds a second secret key, which is told once. UserSigs of both are good until one is retired.", appAddKey},
+		{"retire-key", "[--app ID] KEYID [FLAGS]", "Retires a key: UserSigs made with it, and all session tickets of the app, are dead.", appRetireKey},
 	}, args)
 }
 

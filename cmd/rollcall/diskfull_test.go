@@ -39,7 +39,7 @@ func TestFullDisk(t *testing.T) {
 	fillUp(t, ballast)
 	waitPage(t, s, "/readyz", http.StatusServiceUnavailable)
 	refused := refusedLogin(t, s.addr["native"], "bob")
-	if refused.Code != codec.CodeUnavailable || refused.RetryAfterMS == 0 || !refused.MayReconnect {
+	if refused.Code != codec.CodeUnavailable || refused.RetryAfterMS == 0 || !refused.MayReconnect || refused.Text != "the node is read-only" {
 		t.Errorf("a login on a full disk was answered %+v", refused)
 	}
 	alice.heartbeat(t)

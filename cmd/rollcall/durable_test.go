@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -171,5 +172,58 @@ func TestHealthPages(t *testing.T) {
 		if got := get(t, "http://"+s.addr["admin"]+page); got != "ok\n" {
 			t.Errorf("%s says %q", page, got)
 		}
+	}
+}
+
+// TestDevStoreIsNotServedForReal: anybody can sign with the key that a development server leaves in
+// its store, so a real one does not start on it until the key is retired.
+func TestDevStoreIsNotServedForReal(t *testing.T) {
+	dir := t.TempDir()
+	token := filepath.Join(dir, "token")
+	if err := os.WriteFile(token, []byte("a-long-enough-token\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	serveForReal := func() (*server, error) {
+		args := append(devArgs(dir), "--admin-token-file", token)
+		return startServer(slices.DeleteFunc(args, func(a string) bool { return a == "--dev" })...)
+	}
+	if err := reopen(t, dir).terminate(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := serveForReal()
+	if err == nil {
+		s.kill(t)
+		t.Fatal("it serves the app whose key is public")
+	}
+	if want := "cannot start the apps: app 1400000000 has the public key of --dev (key 1): use another --data-dir"; !exitedWith(err, exitError) || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want exit code %d and %q", err, exitError, want)
+	}
+	dev := reopen(t, dir)
+	dev.command(t, "app", "add-key", "--key-out", filepath.Join(dir, "key"))
+	dev.command(t, "app", "retire-key", "1")
+	if err := dev.terminate(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = serveForReal(); err != nil {
+		t.Fatalf("with the public key retired: %v", err)
+	}
+	if err := s.terminate(); err != nil {
+		t.Errorf("on SIGTERM the server ended with %v", err)
+	}
+}
+
+// TestNoPlaceForTheStore: where the data directory cannot be made, the setting that moves it is named.
+func TestNoPlaceForTheStore(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "data"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := startServer(devArgs(dir)...)
+	if err == nil {
+		s.kill(t)
+		t.Fatal("it started in a file")
+	}
+	if !exitedWith(err, exitError) || !strings.Contains(err.Error(), "; --data-dir names another place") {
+		t.Errorf("got %v", err)
 	}
 }

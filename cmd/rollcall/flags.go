@@ -51,9 +51,12 @@ func printFlags(w io.Writer, fs *flag.FlagSet) {
 
 // parse reads flags and positional arguments in any order.
 func parse(fs *flag.FlagSet, args []string) (positional []string, err error) {
+	help := fs.Usage
+	fs.Usage = func() {} // package flag shows it for every fault
 	for {
 		err := fs.Parse(args)
 		if errors.Is(err, flag.ErrHelp) {
+			help()
 			return nil, errHelp
 		}
 		if err != nil {
@@ -68,6 +71,12 @@ func parse(fs *flag.FlagSet, args []string) (positional []string, err error) {
 		}
 		positional, args = append(positional, rest[0]), rest[1:]
 	}
+}
+
+// given reports whether a flag is on the command line.
+func given(fs *flag.FlagSet, name string) (is bool) {
+	fs.Visit(func(f *flag.Flag) { is = is || f.Name == name })
+	return is
 }
 
 // appFlags say which app, and with which key. Against a server on this machine

@@ -140,6 +140,9 @@ func unreachable(base string, err error) error {
 	case errors.As(err, &unknown):
 		return fmt.Errorf("cannot trust %s: %w (--ca-file names the authority to trust)", base, err)
 	}
+	if errors.Is(err, io.EOF) && strings.HasPrefix(base, "http://") { // how our TLS listeners take plain HTTP
+		return fmt.Errorf("cannot talk to %s: %w (is it https?)", base, err)
+	}
 	return fmt.Errorf("cannot talk to %s: %w", base, err)
 }
 

@@ -128,3 +128,25 @@ func TestGuessedToken(t *testing.T) {
 		s.Close()
 	}
 }
+
+// TestPlainToTLS: a server that hangs up on plain HTTP, as a TLS listener does, may want https.
+func TestPlainToTLS(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Read(make([]byte, 1<<12)) // all of it: a close with bytes unread is an RST
+			c.Close()
+		}
+	}()
+	if code, _, errOut := callWith("http://" + l.Addr().String()); code != exitError || !strings.HasSuffix(errOut, ": EOF (is it https?)\n") {
+		t.Errorf("exit %d, %q", code, errOut)
+	}
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -33,7 +34,7 @@ func (l *loginFlags) register(fs *flag.FlagSet) {
 	fs.StringVar(&l.user, "user", "alice", "`UserID`")
 	fs.StringVar(&l.platform, "platform", "Android", "`platform`: "+platformNames())
 	fs.StringVar(&l.device, "device", "terminal-1", "device `id`, 1 to 64 bytes")
-	fs.StringVar(&l.model, "model", "terminal", "device `model` that others are shown")
+	fs.StringVar(&l.model, "model", "", "device `model` that others are shown (default: the device id)")
 	fs.StringVar(&l.sigFile, "usersig-file", "", "`file` with the UserSig (default: made with the app's key)")
 	fs.StringVar(&l.sig, "usersig", "", "`UserSig` itself; ps shows command lines to everybody, so prefer --usersig-file")
 	fs.BoolVar(&l.resume, "resume", false, "log in like a client that comes back by itself: push nobody out")
@@ -59,10 +60,14 @@ func (l *loginFlags) options(e env) (rollcall.Options, error) {
 	}
 	return rollcall.Options{
 		Addr: l.addr, SDKAppID: uint32(l.app.app), UserID: l.user, UserSig: sig,
-		Platform: platform, DeviceID: l.device, DeviceModel: l.model, Resume: l.resume,
-		SDKVersion: sdkVersion(),
+		Platform: platform, DeviceID: l.device, DeviceModel: cmp.Or(l.model, l.device), Resume: l.resume,
+		SDKVersion: sdkVersion(), BackoffMax: maxLoginWait,
 	}, nil
 }
+
+// maxLoginWait is the longest wait for the next try, on top of what the server asks for: there is
+// one device and a person who watches it, not a crowd that must not come back at once.
+const maxLoginWait = 5 * time.Second
 
 // userSig returns where the client gets its UserSig from.
 func (l *loginFlags) userSig(e env) (func(context.Context) (string, error), error) {

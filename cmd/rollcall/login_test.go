@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"flag"
 	"io"
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rollcall-im/rollcall/codec"
 	rollcall "github.com/rollcall-im/rollcall/sdk/go"
@@ -95,5 +97,23 @@ func TestNoHintLater(t *testing.T) {
 	say.status(rollcall.StatusChange{Status: rollcall.Waiting, Err: rollcall.ErrProtocol})
 	if strings.Contains(out.String(), "?") || !strings.Contains(out.String(), "lost: the server broke") {
 		t.Errorf("it said:\n%s", out.String())
+	}
+}
+
+// TestLoginDefaults: who watches a login is not kept waiting for as long as a phone in a pocket, and
+// others are shown which device it was.
+func TestLoginDefaults(t *testing.T) {
+	fs := flag.NewFlagSet("login", flag.ContinueOnError)
+	var l loginFlags
+	l.register(fs)
+	if err := fs.Parse([]string{"--device", "phone-2"}); err != nil {
+		t.Fatal(err)
+	}
+	o, err := l.options(env{getenv: func(string) (string, bool) { return "", false }})
+	if err != nil || o.BackoffMax != 5*time.Second {
+		t.Errorf("longest wait %v, %v; want 5s", o.BackoffMax, err)
+	}
+	if o.DeviceModel != "phone-2" {
+		t.Errorf("others are shown %q", o.DeviceModel)
 	}
 }

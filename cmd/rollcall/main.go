@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 )
 
 // Exit codes.
@@ -83,6 +84,9 @@ func run(e env, args []string) int {
 	if len(args) == 0 {
 		printUsage(e.stderr)
 		return exitUsage
+	}
+	if args[0] == "help" && len(args) > 1 {
+		args = append(slices.Clone(args[1:]), "--help")
 	}
 	if args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
 		printUsage(e.stdout)

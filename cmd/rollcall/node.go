@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"sync/atomic"
@@ -125,6 +126,9 @@ func (n *node) startStore(c *config.Config, b fileBudget) (err error) {
 		Dir: storeDir(c.DataDir), Interval: c.SyncInterval, MinFree: least, OpenFiles: b.store,
 		Metrics: n.metrics, Logger: n.log,
 	})
+	if fault := (*fs.PathError)(nil); errors.As(err, &fault) && fault.Op == "mkdir" {
+		return fmt.Errorf("%w; --data-dir names another place", err)
+	}
 	return err
 }
 
@@ -200,6 +204,22 @@ func (n *node) createApps(c *config.Config, _ fileBudget) error {
 			return fmt.Errorf("app %d: %w", a.SDKAppID, err)
 		}
 	}
+	if c.Dev {
+		return nil
+	}
+	return refusePublicKey(n.dir.Apps())
+}
+
+// refusePublicKey looks for an app with the key of --dev, which anybody can sign with: the store
+// of a development server remembers one.
+func refusePublicKey(apps []*directory.App) error {
+	for _, app := range apps {
+		for _, key := range app.Keys {
+			if key.Secret == config.DevKey {
+				return fmt.Errorf("app %d has the public key of --dev (key %d): use another --data-dir, or start with --dev, add a key and retire that one", app.SDKAppID, key.ID)
+			}
+		}
+	}
 	return nil
 }
 
@@ -212,7 +232,15 @@ func (n *node) checkWebhook(url string) error {
 	if url == "" {
 		return nil
 	}
-	return n.webhook.CheckURL(url)
+	err := n.webhook.CheckURL(url)
+	if refused := (*webhook.AddressError)(nil); errors.As(err, &refused) {
+		setting := "webhook-allow-private"
+		if refused.Loopback {
+			setting = "webhook-allow-loopback"
+		}
+		return fmt.Errorf("%w; serve --%s allows it", err, setting)
+	}
+	return err
 }
 
 // applyApp sets on a new app what the configuration says of it.
@@ -244,7 +272,7 @@ func (n *node) startAPI(c *config.Config, b fileBudget) (err error) {
 		MaxConns: b.perListener, MaxConnsPerIP: c.APIConnsPerIP, MaxBody: c.APIMaxBody,
 		NewApp: func(app *directory.App) { newAppDefaults(app, c) },
 		Ready:  n.ready, Live: n.live, Backup: n.backup(), Nodes: func() []api.NodeInfo { return n.nodes(c.Node) },
-		CheckWebhookURL: n.webhook.CheckURL, Webhooks: n.webhook,
+		CheckWebhookURL: n.checkWebhook, Webhooks: n.webhook,
 	})
 	if err != nil {
 		return err

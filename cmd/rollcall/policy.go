@@ -46,9 +46,9 @@ func presetHelp() string {
 
 func cmdPolicy(e env, args []string) error {
 	return runAction(e, "policy", []action{
-		{"get", "--app ID [FLAGS]", "Shows an app's login policy.", policyGet},
-		{"set", "--app ID --preset NAME [--limit Web=3,...] [--enforce] | --file FILE [FLAGS]", "Sets the login policy. It applies to the next login; --enforce also kicks those who break it now.\n\n" + presetHelp(), policySet},
-		{"dry-run", "--app ID --preset NAME [--limit Web=3,...] | --file FILE [FLAGS]", "Counts whom a policy would kick now. Changes nothing. rollcall policy set --help lists the presets.", policyDryRun},
+		{"get", "[--app ID] [FLAGS]", "Shows an app's login policy.", policyGet},
+		{"set", "[--app ID] --preset NAME [--limit Web=3,...] [--enforce] | --file FILE [FLAGS]", "Sets the login policy. It applies to the next login; --enforce also kicks those who break it now.\n\n" + presetHelp(), policySet},
+		{"dry-run", "[--app ID] --preset NAME [--limit Web=3,...] | --file FILE [FLAGS]", "Counts whom a policy would kick now. Changes nothing. rollcall policy set --help lists the presets.", policyDryRun},
 	}, args)
 }
 

@@ -9,9 +9,9 @@ import (
 
 func cmdWebhook(e env, args []string) error {
 	return runAction(e, "webhook", []action{
-		{"dead-letters", "--app ID [--limit N] [--after CURSOR] [FLAGS]", "Lists the events of an app that were given up, the newest first; Next in the answer is the cursor of the next page.", webhookDeadLetters},
-		{"replay", "--app ID LETTERID... | --all [FLAGS]", "Sends dead letters again, each ahead of the younger events of its user that wait.", webhookReplay},
-		{"skip", "--app ID LETTERID... | --all [FLAGS]", "Forgets dead letters.", webhookSkip},
+		{"dead-letters", "[--app ID] [--limit N] [--after CURSOR] [FLAGS]", "Lists the events of an app that were given up, the newest first; Next in the answer is the cursor of the next page.", webhookDeadLetters},
+		{"replay", "[--app ID] LETTERID... | --all [FLAGS]", "Sends dead letters again, each ahead of the younger events of its user that wait.", webhookReplay},
+		{"skip", "[--app ID] LETTERID... | --app ID --all [FLAGS]", "Forgets dead letters. --all wants --app: what is forgotten does not come back.", webhookSkip},
 	}, args)
 }
 
@@ -63,6 +63,9 @@ func settleLetters(e env, fs *flag.FlagSet, args []string, action, done string) 
 	}
 	if *all == (len(ids) > 0) {
 		return usagef("give LETTERIDs or --all; rollcall webhook dead-letters lists them")
+	}
+	if *all && action == "skip" && !given(fs, "app") {
+		return usagef("--all wants --app: all dead letters of that app are forgotten")
 	}
 	body := map[string]any{"IDs": ids}
 	if *all {

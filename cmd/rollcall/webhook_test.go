@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/rollcall-im/rollcall/codec"
+	"github.com/rollcall-im/rollcall/internal/directory"
+	"github.com/rollcall-im/rollcall/internal/webhook"
 )
 
 // TestWebhookCommands: what a dead receiver did not take is listed, replayed and skipped.
@@ -78,5 +80,24 @@ func TestWebhookCommands(t *testing.T) {
 	}
 	if out, _ := command("replay", "--all"); out != "replayed 1\n" {
 		t.Errorf("replay --all: %q", out)
+	}
+}
+
+// TestRefusedReceiverNamesTheSetting: who may not use an address is told what would allow it.
+func TestRefusedReceiverNamesTheSetting(t *testing.T) {
+	hooks, err := webhook.New(webhook.Options{App: func(uint32) *directory.App { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{webhook: hooks}
+	for url, want := range map[string]string{
+		"http://127.0.0.1:8000/": "webhook target is not allowed: 127.0.0.1 is a loopback address; serve --webhook-allow-loopback allows it",
+		"http://localhost/":      `webhook target is not allowed: "localhost" is a loopback address; serve --webhook-allow-loopback allows it`,
+		"http://10.1.2.3/":       "webhook target is not allowed: 10.1.2.3 is a private or link-local address; serve --webhook-allow-private allows it",
+		"http://224.0.0.1/":      "webhook target is not allowed: 224.0.0.1 is no host",
+	} {
+		if err := n.checkWebhook(url); fmt.Sprint(err) != want {
+			t.Errorf("%s: %v, want %s", url, err, want)
+		}
 	}
 }

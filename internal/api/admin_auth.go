@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/valyala/fasthttp"
+
+	"github.com/rollcall-im/rollcall/internal/metrics"
 )
 
 // authorize looks at the bearer token. An address that sent maxFailures wrong
@@ -43,8 +45,10 @@ func (s *Server) isAdminToken(token string) bool {
 	return subtle.ConstantTimeCompare(got[:], want[:]) == 1 && s.opts.AdminToken != ""
 }
 
-func (s *Server) countAuthFailure(reason string) {
-	s.opts.Metrics.Counter(`rollcall_console_auth_failures_total{reason="` + reason + `"}`).Inc()
+func (s *Server) countAuthFailure(reason string) { s.authFailures(reason).Inc() }
+
+func (s *Server) authFailures(reason string) *metrics.Counter {
+	return s.opts.Metrics.Counter(`rollcall_console_auth_failures_total{reason="` + reason + `"}`)
 }
 
 // site is what counts as one address: of IPv6 the /64, which is what one caller has.

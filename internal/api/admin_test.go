@@ -87,6 +87,11 @@ func TestInnerPages(t *testing.T) {
 func TestMetricsText(t *testing.T) {
 	m := metrics.NewSet()
 	r := newRig(t, withMetrics(m))
+	for _, reason := range []string{"missing", "wrong", "limited"} {
+		if line := `rollcall_console_auth_failures_total{reason="` + reason + `"} 0`; !strings.Contains(r.send(adminRequest{method: "GET", target: "/metrics"}).body, line+"\n") {
+			t.Errorf("before the first failure the metrics do not have %s", line)
+		}
+	}
 	r.want(404, "GET", "/console/v1/apps/7", "")
 	r.send(adminRequest{method: "GET", target: "/console/v1/nodes", auth: "-"})
 	r.send(adminRequest{method: "GET", target: "/console/v1/nodes", auth: "Bearer nope"})

@@ -153,6 +153,9 @@ func (c *consoleCall) putWebhook() (reply, error) {
 	if err := c.decode(&in); err != nil {
 		return reply{}, err
 	}
+	if _, err := c.settings(); err != nil { // before what the URL of no app has of faults
+		return reply{}, err
+	}
 	if in.URL != nil && *in.URL != "" {
 		if err := c.checkWebhookURL(*in.URL); err != nil {
 			return reply{}, err

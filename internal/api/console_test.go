@@ -147,6 +147,7 @@ func TestConsoleFaults(t *testing.T) {
 		{"empty part", "GET", "/console/v1//apps", "", 404, "NotFound", "empty part"},
 		{"unknown app", "GET", "/console/v1/apps/7", "", 404, "NotFound", "SDKAppID 7"},
 		{"unknown app, change", "PUT", "/console/v1/apps/7/limits", "{}", 404, "NotFound", "SDKAppID 7"},
+		{"unknown app, bad webhook", "PUT", "/console/v1/apps/7/webhook", `{"URL":"http://h"}`, 404, "NotFound", "SDKAppID 7"},
 		{"unknown app, users", "GET", "/console/v1/apps/7/users", "", 404, "NotFound", "SDKAppID 7"},
 		{"unknown app, user", "GET", "/console/v1/apps/7/users/alice", "", 404, "NotFound", "SDKAppID 7"},
 		{"unknown app, kick", "POST", "/console/v1/apps/7/users/alice/kick", `{"All":true}`, 404, "NotFound", "SDKAppID 7"},

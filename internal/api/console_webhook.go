@@ -43,7 +43,7 @@ type letterView struct {
 	Cause    string
 	QueuedMS int64
 	DeadMS   int64
-	Attempts int             // in this life of the server
+	Attempts int             `json:",omitempty"` // in this life of the server; absent if none
 	Event    json.RawMessage `json:",omitempty"` // absent if the store cannot read it
 }
 

@@ -3,6 +3,8 @@ package api
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -158,4 +160,45 @@ func TestListEvents(t *testing.T) {
 	r.want(400, "GET", appPath("/events?after=x"), "")
 	r.want(400, "GET", appPath("/events?limit=1001"), "")
 	r.want(404, "GET", "/console/v1/apps/77/events", "")
+}
+
+// TestDeadLetterAttempts: the failed attempts of this run are told; of a letter that has none, as of
+// one that an earlier run made, nothing is said.
+func TestDeadLetterAttempts(t *testing.T) {
+	r, outbox := newWebhookRig(t, 1)
+	letter := func() map[string]any {
+		list := r.want(200, "GET", appPath("/webhook/dead-letters"), "")["DeadLetters"].([]any)
+		if len(list) != 1 {
+			t.Fatalf("%d dead letters", len(list))
+		}
+		return list[0].(map[string]any)
+	}
+	if n, told := letter()["Attempts"]; told {
+		t.Errorf("never tried, and %v attempts", n)
+	}
+	r.want(200, "POST", appPath("/webhook/dead-letters/replay"), `{"All":true}`)
+	batch, _ := outbox.Claim(rigApp, time.Now().UnixMilli(), 1)
+	outbox.Nack(batch, 0)
+	batch, _ = outbox.Claim(rigApp, time.Now().UnixMilli(), 1)
+	outbox.Bury(batch, webhook.CauseGaveUp, 8)
+	if n := letter()["Attempts"]; n != 1.0 {
+		t.Errorf("tried once, and %v attempts", n)
+	}
+}
+
+// TestWebhookMembersDocumented: docs/webhook.md has a row for each member of the settings.
+func TestWebhookMembersDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/webhook.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[webhookView]()) {
+		name := f.Name
+		if name == "TokenSet" {
+			name = "Token"
+		}
+		if !strings.Contains(string(page), "\n| `"+name+"` | ") {
+			t.Errorf("member %s has no row", name)
+		}
+	}
 }

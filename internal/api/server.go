@@ -187,6 +187,9 @@ func New(o Options) (*Server, error) {
 	}
 	s.rest = newREST(s)
 	s.wrongTokens = newFailureTable(o.MaxFailures, o.Metrics)
+	for _, reason := range []string{"missing", "wrong", "limited"} {
+		s.authFailures(reason) // exported from the first moment on: alarms look at its growth
+	}
 	s.adminPanics = o.Metrics.Counter("rollcall_admin_panics_total")
 	for _, l := range []struct {
 		name, addr string

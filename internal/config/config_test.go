@@ -166,7 +166,8 @@ func TestFaults(t *testing.T) {
 	}{
 		{"unknown flag", "--listen-http :1", "", "", true, []string{"listen-http"}},
 		{"flag without value", "--listen-api", "", "", true, []string{"listen-api"}},
-		{"flag twice", "--node 1 --node 2", "", "", true, []string{"node", "given twice"}},
+		{"flag twice", "--node 1 --node 2", "", "", true, []string{"--node is given twice"}},
+		{"switch twice", "--dev --dev", "", "", true, []string{"--dev is given twice"}},
 		{"stray argument", "now", "", "", true, []string{`"now"`}},
 		{"address without port", "--listen-api 7780", "", "", true, []string{"--listen-api", `"7780"`, "want host:port, :port or off"}},
 		{"port too high", "--listen-api :65536", "", "", true, []string{`":65536"`, "0 to 65535"}},

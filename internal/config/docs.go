@@ -3,6 +3,7 @@ package config
 import (
 	_ "embed"
 	"fmt"
+	"regexp"
 	"strings"
 )
 
@@ -16,10 +17,18 @@ func Usage(command string) string {
 		if s.def != "" {
 			fmt.Fprintf(&b, " (default %s)", s.def)
 		}
-		fmt.Fprintf(&b, "\n        %s\n", strings.ReplaceAll(s.doc, "`", ""))
+		fmt.Fprintf(&b, "\n        %s\n", plain(s.doc))
 	}
 	return b.String()
 }
+
+// plain is a text of the page for a terminal.
+func plain(doc string) string {
+	return strings.ReplaceAll(pageLink.ReplaceAllString(doc, "docs/$1"), "`", "")
+}
+
+// pageLink is a link to another page, by its name.
+var pageLink = regexp.MustCompile(`\[([a-z]+\.md)\]\([a-z]+\.md\)`)
 
 // Markdown returns docs/configuration.md.
 func Markdown() string {

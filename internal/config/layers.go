@@ -19,16 +19,17 @@ type layers struct {
 
 // flagText is a flag as it was given; it is parsed with all the others.
 type flagText struct {
-	s   *setting
-	out map[string]given
+	s     *setting
+	out   map[string]given
+	twice *string // the first flag that was given again
 }
 
 func (f flagText) String() string   { return "" }
 func (f flagText) IsBoolFlag() bool { return f.s != nil && f.s.bool }
 
 func (f flagText) Set(text string) error {
-	if _, twice := f.out[f.s.name]; twice {
-		return errors.New("given twice")
+	if _, twice := f.out[f.s.name]; twice && *f.twice == "" {
+		*f.twice = f.s.name
 	}
 	f.out[f.s.name] = given{text: text, source: "flag", where: "--" + f.s.name, usage: true}
 	return nil
@@ -36,17 +37,20 @@ func (f flagText) Set(text string) error {
 
 func parseFlags(args []string) (map[string]given, error) {
 	out := map[string]given{}
+	var twice string
 	fs := flag.NewFlagSet("serve", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {}
 	for i := range settings {
-		fs.Var(flagText{&settings[i], out}, settings[i].name, settings[i].doc)
+		fs.Var(flagText{&settings[i], out, &twice}, settings[i].name, settings[i].doc)
 	}
 	switch err := fs.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return nil, ErrHelp
 	case err != nil:
 		return nil, usagef("%s", FlagFault(err))
+	case twice != "": // an error of Set would come with words of package flag around it
+		return nil, usagef("--%s is given twice", twice)
 	case fs.NArg() > 0:
 		return nil, usagef("unexpected argument %q: settings are given as --name value", fs.Arg(0))
 	}

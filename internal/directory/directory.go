@@ -88,6 +88,7 @@ type LoginOp struct {
 	// Result.
 	Code         int // presence.CodeOK, CodeKickedOffline, CodeSigRevoked, CodeTicketRevoked, CodeUnavailable, CodeUnknownApp
 	RetryAfterMS int64
+	Text         string // with CodeUnavailable: why, where more is known than the code says
 	Decision     presence.LoginDecision
 	Seq          uint64 // the user's sequence number after the login: the ticket's
 

@@ -42,8 +42,8 @@ func TestLoginsBlocked(t *testing.T) {
 		t.Fatalf("a login that nothing blocks: code %d", op.Code)
 	}
 	blocked = 1
-	if op := login(1); op.Code != directory.CodeUnavailable || op.RetryAfterMS != defaultRetryAfter.Milliseconds() {
-		t.Errorf("blocked: code %d, retry after %d ms", op.Code, op.RetryAfterMS)
+	if op := login(1); op.Code != directory.CodeUnavailable || op.RetryAfterMS != defaultRetryAfter.Milliseconds() || op.Text != "the webhook outbox is full" {
+		t.Errorf("blocked: code %d, retry after %d ms, %q", op.Code, op.RetryAfterMS, op.Text)
 	}
 	if op := login(2); op.Code != presence.CodeOK {
 		t.Errorf("another app: code %d", op.Code)

@@ -10,7 +10,7 @@ func (d *Directory) Login(op *directory.LoginOp) {
 	a := (*login)(op)
 	if d.opts.LoginsBlocked(op.Key.App) {
 		d.counters.loginsBlocked.Inc()
-		a.fail(d)
+		a.refuse(d, textOutboxFull)
 		return
 	}
 	if !d.submit(newDecision(kindLogin, op.Key, a, op.Login.NowMS), false) {
@@ -61,8 +61,22 @@ func (a *login) admissible(app *tenant) int {
 
 func (a *login) tell() { a.Done((*directory.LoginOp)(a)) }
 
+// What clients are told of a login that has to wait.
+const (
+	textOutboxFull = "the webhook outbox is full"
+	textReadOnly   = "the node is read-only"
+)
+
 func (a *login) fail(d *Directory) {
-	a.Code, a.RetryAfterMS = directory.CodeUnavailable, d.retryAfterMS()
+	text := ""
+	if s := d.opts.Store; s != nil && s.Health().ReadOnly {
+		text = textReadOnly
+	}
+	a.refuse(d, text)
+}
+
+func (a *login) refuse(d *Directory, text string) {
+	a.Code, a.RetryAfterMS, a.Text = directory.CodeUnavailable, d.retryAfterMS(), text
 	a.Decision, a.Seq = presence.LoginDecision{Code: directory.CodeUnavailable}, 0
 	a.tell()
 }

@@ -260,6 +260,14 @@ func (u *usage) GetDiskUsage(string) (vfs.DiskUsage, error) {
 	return vfs.DiskUsage{AvailBytes: uint64(u.free.Load())}, nil
 }
 
+func TestSizesForPeople(t *testing.T) {
+	for bytes, want := range map[int64]string{0: "0 bytes", 1<<20 - 1: "1048575 bytes", 67108864: "64.0 MiB", 9 << 30: "9216.0 MiB", 1 << 40: "1024.0 GiB"} {
+		if got := size(bytes); got != want {
+			t.Errorf("size(%d) = %q, want %q", bytes, got, want)
+		}
+	}
+}
+
 // The store stops before the disk is full, and goes on with some room to spare.
 func TestLowSpace(t *testing.T) {
 	const least = 1000

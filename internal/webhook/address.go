@@ -13,6 +13,24 @@ import (
 // ErrAddressRefused is the root of errors about targets that the operator does not allow.
 var ErrAddressRefused = errors.New("webhook target is not allowed")
 
+// AddressError is the ErrAddressRefused of a target that an option would allow.
+type AddressError struct {
+	Loopback bool // Options.AllowLoopback; else Options.AllowPrivate
+	what     string
+}
+
+// Error implements error.
+func (e *AddressError) Error() string {
+	kind := "a private or link-local address"
+	if e.Loopback {
+		kind = "a loopback address"
+	}
+	return fmt.Sprintf("%v: %s is %s", ErrAddressRefused, e.what, kind)
+}
+
+// Unwrap returns ErrAddressRefused.
+func (e *AddressError) Unwrap() error { return ErrAddressRefused }
+
 // reach says which targets besides public ones are allowed.
 type reach struct{ private, loopback bool }
 
@@ -40,11 +58,11 @@ func (r reach) check(ip netip.Addr) error {
 		return fmt.Errorf("%w: %v is no host", ErrAddressRefused, ip)
 	case ip.IsLoopback():
 		if !r.loopback {
-			return fmt.Errorf("%w: %v is a loopback address", ErrAddressRefused, ip)
+			return &AddressError{Loopback: true, what: ip.String()}
 		}
 	case ip.IsPrivate(), ip.IsLinkLocalUnicast(), inAny(privateNets, ip):
 		if !r.private {
-			return fmt.Errorf("%w: %v is a private or link-local address", ErrAddressRefused, ip)
+			return &AddressError{what: ip.String()}
 		}
 	}
 	return nil
@@ -85,7 +103,7 @@ func (r reach) checkURL(raw string) (*target, error) {
 	}
 	name := strings.TrimSuffix(strings.ToLower(t.host), ".")
 	if !r.loopback && (name == "localhost" || strings.HasSuffix(name, ".localhost")) {
-		return nil, fmt.Errorf("%w: %q is a loopback name", ErrAddressRefused, t.host)
+		return nil, &AddressError{Loopback: true, what: strconv.Quote(t.host)}
 	}
 	if legacyIPv4(name) {
 		return nil, fmt.Errorf("webhook URL: %q is neither a host name nor an IP address", t.host)

@@ -86,7 +86,7 @@ func TestURLErrorsTellNoSecret(t *testing.T) {
 		"http:///?key=s3cret":                             `webhook URL has no host`,
 		"http://s3cret:s3cret@hook.example/?key=s3cret":   `webhook URL of host "hook.example" must not hold a user name or password`,
 		"http://127.1/?key=s3cret":                        `webhook URL: "127.1" is neither a host name nor an IP address`,
-		"http://localhost/?key=s3cret":                    `webhook target is not allowed: "localhost" is a loopback name`,
+		"http://localhost/?key=s3cret":                    `webhook target is not allowed: "localhost" is a loopback address`,
 		"http://10.0.0.1/?key=s3cret":                     `webhook target is not allowed: 10.0.0.1 is a private or link-local address`,
 	} {
 		if err := d.CheckURL(url); err == nil || err.Error() != want {

@@ -116,7 +116,7 @@ func TestNoWorkUnderTheLock(t *testing.T) {
 		watch.mu.Lock()
 		defer watch.mu.Unlock()
 		for _, what := range []string{
-			"webhook receiver fails; holding back", "webhook receiver answers again", "webhook URL cannot be used", "close",
+			"webhook receiver fails; holding back", "webhook receiver answers again", "webhook URL cannot be used; events wait for another until they are given up", "close",
 		} {
 			if watch.done[what] == 0 {
 				t.Errorf("%q did not happen: %v", what, watch.done)

@@ -144,7 +144,7 @@ func (d *Dispatcher) clientFor(ep *endpoint, url string) *client {
 	c, retired, err := d.useURL(ep, url)
 	closeIdle(retired)
 	if err != nil {
-		d.o.Logger.Warn("webhook URL cannot be used", "app", ep.app, "error", err)
+		d.o.Logger.Warn("webhook URL cannot be used; events wait for another until they are given up", "app", ep.app, "error", err)
 	}
 	return c
 }
