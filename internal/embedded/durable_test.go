@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -253,7 +254,8 @@ func TestRestartGrace(t *testing.T) {
 	b.mustLogin("dora", "d1", presence.Windows)
 	b.clock.Advance(12 * time.Second) // signs of life at 5 and 10 s
 	alive := b.nowMS() - 2000
-	b.await("the sign of life is durable", func() bool { return b.aliveStamp() == alive })
+	b.await("the sign of life is written", func() bool { return b.aliveStamp() == alive })
+	b.synced()
 
 	after := b.crash(Options{RestartGrace: 20 * time.Second})
 	after.clock.Advance(time.Hour)
@@ -296,7 +298,17 @@ func TestRestartGrace(t *testing.T) {
 	}
 }
 
-// aliveStamp is this run's last durable sign of life.
+// synced waits until all that was committed before is durable: a read shows it earlier.
+func (b *reborn) synced() {
+	b.Helper()
+	done := make(chan error, 1)
+	b.store.Commit(func(store.Writer) {}, func(err error) { done <- err })
+	if err := <-done; err != nil {
+		b.Fatal(err)
+	}
+}
+
+// aliveStamp is this run's last sign of life in the store.
 func (b *reborn) aliveStamp() int64 {
 	v, ok, err := b.store.Get(aliveKey(b.durable.epoch))
 	if err != nil || !ok {
@@ -325,6 +337,7 @@ func TestCrashesDuringTheGrace(t *testing.T) {
 		b.Serve()
 		b.clock.Advance(10 * time.Second)
 		b.await("a sign of life", func() bool { return b.aliveStamp() == b.nowMS() })
+		b.synced()
 		b.mustLogin("alice", "d9", presence.Windows) // writes alice's record in a later run
 	}
 	b = b.crash(Options{})
@@ -459,9 +472,9 @@ func TestEventsAreOfTheSameCommit(t *testing.T) {
 	seen := map[string]uint64{}
 	err := after.store.Scan([]byte{store.PrefixOutbox}, []byte{store.PrefixOutbox + 1}, func(k, _ []byte) bool {
 		user, seq, _ := strings.Cut(string(k[1:]), "/")
-		var n uint64
-		if fmt.Sscan(seq, &n); n != seen[user]+1 {
-			t.Errorf("%s: event %d follows %d", user, n, seen[user])
+		n, err := strconv.ParseUint(seq, 10, 64)
+		if err != nil || n != seen[user]+1 {
+			t.Errorf("%s: event %q follows %d", user, seq, seen[user])
 		}
 		seen[user] = n
 		return true
