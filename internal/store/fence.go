@@ -26,15 +26,28 @@ var errCut = errors.New("the handle was given up")
 // process. Such an error fails the handle, and then Pebble is told that all went
 // well. Nothing can come of that: from before the lie on nothing is acknowledged,
 // and nothing is written or removed.
+//
+// All that is of the handle's own directory. What it writes elsewhere is a copy
+// for somebody (Checkpoint): its errors are the copy's, and told as they are.
 type fence struct {
 	vfs.FS
-	fail  func(error)
-	isCut atomic.Bool
-	gone  chan struct{} // closed when the handle is being closed
+	elsewhere vfs.FS // FS without what watches the store's disk
+	dir       string
+	fail      func(error)
+	isCut     atomic.Bool
+	gone      chan struct{} // closed when the handle is being closed
 }
 
-func newFence(fs vfs.FS, fail func(error)) *fence {
-	return &fence{FS: fs, fail: fail, gone: make(chan struct{})}
+func newFence(fs, elsewhere vfs.FS, dir string, fail func(error)) *fence {
+	return &fence{FS: fs, elsewhere: elsewhere, dir: clean(fs, dir), fail: fail, gone: make(chan struct{})}
+}
+
+// clean is a directory as PathDir returns it.
+func clean(fs vfs.FS, dir string) string { return fs.PathDir(fs.PathJoin(dir, "x")) }
+
+// owns reports whether name is the handle's directory or a file in it.
+func (f *fence) owns(name string) bool {
+	return f.FS.PathDir(name) == f.dir || clean(f.FS, name) == f.dir
 }
 
 func (f *fence) cut() { f.isCut.Store(true) }
@@ -54,6 +67,9 @@ const retryPause = time.Second
 
 // Create implements vfs.FS.
 func (f *fence) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if !f.owns(name) {
+		return f.elsewhere.Create(name, c)
+	}
 	if isLog(name) {
 		return f.log(name, func() (vfs.File, error) { return f.FS.Create(name, c) })
 	}
@@ -69,6 +85,9 @@ func (f *fence) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 
 // ReuseForWrite implements vfs.FS.
 func (f *fence) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if !f.owns(to) {
+		return f.elsewhere.ReuseForWrite(from, to, c)
+	}
 	if isLog(to) {
 		return f.log(to, func() (vfs.File, error) { return f.FS.ReuseForWrite(from, to, c) })
 	}
@@ -99,6 +118,9 @@ func (f *fence) wrap(file vfs.File, err error) (vfs.File, error) {
 
 // Link implements vfs.FS.
 func (f *fence) Link(from, to string) error {
+	if !f.owns(to) {
+		return f.elsewhere.Link(from, to)
+	}
 	if err := f.check(); err != nil {
 		return err
 	}
@@ -107,6 +129,9 @@ func (f *fence) Link(from, to string) error {
 
 // OpenReadWrite implements vfs.FS.
 func (f *fence) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+	if !f.owns(name) {
+		return f.elsewhere.OpenReadWrite(name, c, o...)
+	}
 	if err := f.check(); err != nil {
 		return nil, err
 	}
@@ -115,6 +140,9 @@ func (f *fence) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.Ope
 
 // OpenDir implements vfs.FS. Directories are opened to be synced.
 func (f *fence) OpenDir(name string) (vfs.File, error) {
+	if !f.owns(name) && clean(f.FS, name) != f.FS.PathDir(f.dir) {
+		return f.elsewhere.OpenDir(name)
+	}
 	dir, err := f.FS.OpenDir(name)
 	if err != nil {
 		return nil, err
@@ -124,6 +152,9 @@ func (f *fence) OpenDir(name string) (vfs.File, error) {
 
 // Remove implements vfs.FS.
 func (f *fence) Remove(name string) error {
+	if !f.owns(name) {
+		return f.elsewhere.Remove(name)
+	}
 	if err := f.check(); err != nil {
 		return err
 	}
@@ -132,6 +163,9 @@ func (f *fence) Remove(name string) error {
 
 // RemoveAll implements vfs.FS.
 func (f *fence) RemoveAll(name string) error {
+	if !f.owns(name) {
+		return f.elsewhere.RemoveAll(name)
+	}
 	if err := f.check(); err != nil {
 		return err
 	}
@@ -140,6 +174,9 @@ func (f *fence) RemoveAll(name string) error {
 
 // Rename implements vfs.FS.
 func (f *fence) Rename(from, to string) error {
+	if !f.owns(to) {
+		return f.elsewhere.Rename(from, to)
+	}
 	if err := f.check(); err != nil {
 		return err
 	}
@@ -148,6 +185,9 @@ func (f *fence) Rename(from, to string) error {
 
 // MkdirAll implements vfs.FS.
 func (f *fence) MkdirAll(dir string, perm os.FileMode) error {
+	if !f.owns(dir) {
+		return f.elsewhere.MkdirAll(dir, perm)
+	}
 	if err := f.check(); err != nil {
 		return err
 	}
