@@ -27,6 +27,11 @@ var errCut = errors.New("the handle was given up")
 // well. Nothing can come of that: from before the lie on nothing is acknowledged,
 // and nothing is written or removed.
 //
+// The errors of the options, which are what Pebble writes last when it opens, are
+// not passed on either: it would take apart what its background goroutines, at
+// work on what it has replayed, still use, and they would panic. So it opens, as
+// a handle that has failed, and is closed in order.
+//
 // All that is of the handle's own directory. What it writes elsewhere is a copy
 // for somebody (Checkpoint): its errors are the copy's, and told as they are.
 type fence struct {
@@ -61,6 +66,12 @@ func (f *fence) check() error {
 
 func isLog(name string) bool { return strings.HasSuffix(name, ".log") }
 
+// isOptions reports whether name is of the options that Pebble writes when it
+// opens: to a temporary file, which it renames.
+func isOptions(fs vfs.FS, name string) bool {
+	return strings.HasSuffix(name, ".dbtmp") || strings.HasPrefix(fs.PathBase(name), "OPTIONS-")
+}
+
 // retryPause slows down a handle that goes on trying to flush behind the fence:
 // Pebble tries again at once.
 const retryPause = time.Second
@@ -70,7 +81,7 @@ func (f *fence) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	if !f.owns(name) {
 		return f.elsewhere.Create(name, c)
 	}
-	if isLog(name) {
+	if isLog(name) || isOptions(f.FS, name) {
 		return f.log(name, func() (vfs.File, error) { return f.FS.Create(name, c) })
 	}
 	if err := f.check(); err != nil {
@@ -97,14 +108,14 @@ func (f *fence) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.Fil
 	return f.wrap(f.FS.ReuseForWrite(from, to, c))
 }
 
-// log begins a log, or a file that swallows all if that cannot be.
+// log begins a log, or the options, or a file that swallows all if that cannot be.
 func (f *fence) log(name string, begin func() (vfs.File, error)) (vfs.File, error) {
 	if f.check() == nil {
 		file, err := begin()
 		if err == nil {
 			return &mutedFile{file, f}, nil
 		}
-		f.fail(fmt.Errorf("cannot begin the log %s: %w", name, err))
+		f.fail(fmt.Errorf("cannot begin %s: %w", name, err))
 	}
 	return &mutedFile{deadFile{}, f}, nil
 }
@@ -177,10 +188,15 @@ func (f *fence) Rename(from, to string) error {
 	if !f.owns(to) {
 		return f.elsewhere.Rename(from, to)
 	}
-	if err := f.check(); err != nil {
-		return err
+	err := f.check()
+	if err == nil {
+		err = f.FS.Rename(from, to)
 	}
-	return f.FS.Rename(from, to)
+	if err != nil && isOptions(f.FS, to) {
+		f.fail(fmt.Errorf("cannot write the options: %w", err))
+		return nil
+	}
+	return err
 }
 
 // MkdirAll implements vfs.FS.
@@ -259,7 +275,7 @@ func (f *fencedFile) SyncTo(n int64) (bool, error) {
 	return f.File.SyncTo(n)
 }
 
-// mutedFile is a log or a directory: its errors fail the handle and are not told.
+// mutedFile is a log, the options, or a directory: its errors fail the handle and are not told.
 type mutedFile struct {
 	vfs.File
 	fence *fence
@@ -272,7 +288,7 @@ func (f *mutedFile) mute(what string, op func() error) {
 		return
 	}
 	if err := op(); err != nil {
-		f.fence.fail(fmt.Errorf("cannot %s the log: %w", what, err))
+		f.fence.fail(fmt.Errorf("cannot %s the log or the directory: %w", what, err))
 	}
 }
 
