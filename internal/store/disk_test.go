@@ -167,6 +167,36 @@ func diskFaults(t *testing.T, seed uint64) int64 {
 	return f.hit.Load()
 }
 
+// A disk that fails at the last step of opening, with a log replayed and Pebble
+// at work on what came of it, makes the opening fail and not the process end.
+func TestFaultAtTheEndOfOpening(t *testing.T) {
+	for _, match := range []string{".dbtmp", "OPTIONS", ".log"} {
+		for after := range int64(4) {
+			for range 10 {
+				mem := vfs.NewMem()
+				s, err := Open(small(Options{FS: mem}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				mustCommit(t, s, set("ua", "1"))
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				f := &fault{err: syscall.ENOSPC, only: func(op errorfs.Op) bool { return strings.Contains(op.Path, match) }}
+				f.after.Store(after)
+				f.on.Store(true)
+				s, err = Open(small(Options{FS: errorfs.Wrap(mem, f)}))
+				if err == nil { // it was not met, or after the opening
+					_ = s.Close()
+				}
+				if got := content(t, open(t, Options{FS: mem})); got != "ua=1" {
+					t.Errorf("%s after %d: the store holds %q", match, after, got)
+				}
+			}
+		}
+	}
+}
+
 // A crash in the middle of disk trouble loses nothing acknowledged either.
 func TestPowerLossInDiskTrouble(t *testing.T) {
 	first := uint64(time.Now().UnixNano())

@@ -69,7 +69,7 @@ func (s *Store) openHandle() (*handle, error) {
 		committerDone: make(chan struct{}), ackerDone: make(chan struct{}), syncerDone: make(chan struct{}),
 		dirty: make(chan struct{}, 1),
 	}
-	h.fence = newFence(s.fs, h.fail)
+	h.fence = newFence(s.fs, s.opts.FS, s.opts.Dir, h.fail)
 	db, err := pebble.Open(s.opts.Dir, h.options())
 	if err != nil {
 		return nil, describe(err)

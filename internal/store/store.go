@@ -301,6 +301,9 @@ func (s *Store) Checkpoint(dir string) error {
 	if err := h.db.Checkpoint(dir, pebble.WithFlushedWAL()); err != nil {
 		return fmt.Errorf("cannot copy the store to %q: %w", dir, err)
 	}
+	if err := h.isFailed(); err != nil { // then the log that was copied may have holes
+		return errors.Join(fmt.Errorf("cannot copy the store to %q, its disk fails: %w", dir, err), s.opts.FS.RemoveAll(dir))
+	}
 	return nil
 }
 
