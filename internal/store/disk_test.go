@@ -320,11 +320,15 @@ func TestLowSpace(t *testing.T) {
 func TestStartOnAFullDisk(t *testing.T) {
 	c := clock.NewManual(time.Unix(1_700_000_000, 0))
 	fs := &usage{FS: vfs.NewMem()}
-	s := open(t, Options{FS: fs, Clock: c, MinFree: 1000})
+	fs.free.Store(3 << 20)
+	s := open(t, Options{FS: fs, Clock: c, MinFree: 3 << 29})
+	if h := s.Health(); h.Reason != "the disk has 3.0 MiB free, less than store-min-free, which is 1.5 GiB" {
+		t.Errorf("the reason is %q", h.Reason)
+	}
 	if err := commit(t, s, set("ua", "")); !errors.Is(err, ErrReadOnly) {
 		t.Errorf("a commit: %v", err)
 	}
-	fs.free.Store(1 << 30)
+	fs.free.Store(1 << 31)
 	c.Advance(time.Second)
 	mustCommit(t, s, set("ua", ""))
 }

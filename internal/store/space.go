@@ -103,7 +103,7 @@ func (p *space) settle() {
 	p.s.mu.Lock()
 	was := p.s.state
 	if was == stateOK && short {
-		p.s.turnLocked(stateFull, fmt.Errorf("the disk has %d bytes free, fewer than %d", p.free.Load(), p.s.opts.MinFree))
+		p.s.turnLocked(stateFull, fmt.Errorf("the disk has %s free, less than store-min-free, which is %s", size(p.free.Load()), size(p.s.opts.MinFree)))
 	}
 	p.s.mu.Unlock()
 	if was != stateFull || short || p.probe() != nil {
@@ -179,4 +179,12 @@ func (p *space) probe() (err error) {
 		err = rerr
 	}
 	return err
+}
+
+// size is a number of bytes as people read it.
+func size(n int64) string {
+	if n >= 1<<30 {
+		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+	}
+	return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
 }
