@@ -114,16 +114,24 @@ func TestBackupAndRestore(t *testing.T) {
 	if out := offline(t, exitOK, `"Secret":"(hidden)"`, "store", "dump", "--data-dir", data); strings.Contains(out, devKey) {
 		t.Error("a dump shows a key")
 	}
-	offline(t, exitOK, "lost 0 parts", "store", "repair", "--data-dir", data)
+	offline(t, exitOK, "nothing is damaged, nothing was changed", "store", "repair", "--data-dir", data)
 	offline(t, exitOK, "users: 1\n", "store", "check", "--data-dir", data)
 	offline(t, exitUsage, "--to is needed", "store", "backup")
 	offline(t, exitUsage, "want meta, users", "store", "dump", "--data-dir", data, "--only", "x")
+	offline(t, exitOK, "the store is sound", "store", "check", "--data-dir", saved) // where it lies
+	if out := offline(t, exitOK, `"TicketKey":"(hidden)"`, "store", "dump", "--data-dir", data, "--only", "apps"); strings.Contains(out, `"TicketKey":[`) {
+		t.Errorf("a ticket key that looks like one: %s", out)
+	}
 	offline(t, exitError, "there is no store", "store", "check", "--data-dir", dir)
 	offline(t, exitError, "there is no store", "store", "repair", "--data-dir", dir)
 	offline(t, exitError, "there is no store", "store", "backup", "--data-dir", dir, "--to", filepath.Join(dir, "x"))
 	running := reopen(t, dir)
 	offline(t, exitError, "another process has it open", "store", "check", "--data-dir", data)
 	offline(t, exitError, "another process has it open", "store", "repair", "--data-dir", data)
+	out := offline(t, exitError, "leave --data-dir out", "store", "backup", "--data-dir", data, "--to", filepath.Join(dir, "x"))
+	if strings.Contains(out, "temporarily unavailable") {
+		t.Errorf("the system's words for a lock: %s", out)
+	}
 	waitStatus(t, running, "alice", "PushOnline")
 }
 

@@ -132,6 +132,14 @@ func (n *node) startStore(c *config.Config, b fileBudget) (err error) {
 	return err
 }
 
+// health says how the store is.
+func (n *node) health() store.Health {
+	if n.store == nil {
+		return store.Health{}
+	}
+	return n.store.Health()
+}
+
 // storeDir is where the store lies within the data directory.
 func storeDir(dataDir string) string { return filepath.Join(dataDir, "store") }
 
@@ -201,6 +209,9 @@ func (n *node) createApps(c *config.Config, _ fileBudget) error {
 			Done:   func(op *directory.UpdateAppOp) { done <- op.Err },
 		})
 		if err := <-done; err != nil {
+			if h := n.health(); h.ReadOnly {
+				return fmt.Errorf("cannot create app %d: %s", a.SDKAppID, h.Reason)
+			}
 			return fmt.Errorf("app %d: %w", a.SDKAppID, err)
 		}
 	}

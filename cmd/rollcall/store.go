@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -9,18 +10,20 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/rollcall-im/rollcall/internal/embedded"
 	"github.com/rollcall-im/rollcall/internal/store"
+	"github.com/rollcall-im/rollcall/internal/webhook"
 )
 
 func cmdStore(e env, args []string) error {
 	return runAction(e, "store", []action{
 		{"backup", "--to DIR [--data-dir DIR] [FLAGS]", "Copies the store of a running server to a directory that must not exist, on the server's machine. With --data-dir copies the store of a server that is stopped.\nTo restore, stop the server, move its store aside and put the copy in its place: docs/durability.md.", storeBackup},
-		{"check", "[--data-dir DIR]", "Reads a store in full, checks sums and records, and changes nothing. The server must be stopped. Exits 1 if anything is wrong.", storeCheck},
+		{"check", "[--data-dir DIR]", "Reads a store in full, checks sums and records, says what of it is lost, and changes nothing. The server must be stopped. A backup may be named with --data-dir where it lies. Exits 1 if anything is wrong.", storeCheck},
 		{"dump", "[--data-dir DIR] [--only NAME]", "Prints a store's records as lines of JSON, secrets left out. The server must be stopped.", storeDump},
-		{"repair", "[--data-dir DIR]", "Makes a new store of all that can be read of a damaged one, which is kept beside it, and says what is lost. The server must be stopped. Restoring a backup may lose less.", storeRepair},
+		{"repair", "[--data-dir DIR]", "Makes a new store of all that can be read of a damaged one, which is kept beside it, and says what is lost. The server must be stopped. Exits 1 if anything is lost. Restoring a backup may lose less.", storeRepair},
 	}, args)
 }
 
@@ -30,7 +33,7 @@ func dataDir(e env, fs *flag.FlagSet) *string {
 	if d, ok := e.getenv("ROLLCALL_DATA_DIR"); ok && d != "" {
 		def = d
 	}
-	return fs.String("data-dir", def, "`directory` that the server was given (environment ROLLCALL_DATA_DIR; serve --dev uses ./data)")
+	return fs.String("data-dir", def, "`directory` that the server was given, or a store itself: a backup (environment ROLLCALL_DATA_DIR; serve --dev uses ./data)")
 }
 
 func storeBackup(e env, fs *flag.FlagSet, args []string) error {
@@ -61,10 +64,14 @@ func storeBackup(e env, fs *flag.FlagSet, args []string) error {
 }
 
 func backupStopped(dataDir, to string) error {
-	if _, err := os.Stat(storeDir(dataDir)); err != nil {
-		return fmt.Errorf("there is no store: %w", err)
+	at, err := existingStore(dataDir)
+	if err != nil {
+		return err
 	}
-	s, err := store.Open(store.Options{Dir: storeDir(dataDir), MinFree: -1, Ballast: -1})
+	s, err := store.Open(store.Options{Dir: at, MinFree: -1, Ballast: -1})
+	if errors.Is(err, store.ErrLocked) {
+		return fmt.Errorf("%w, or leave --data-dir out to ask it for the copy", err)
+	}
 	if err != nil {
 		return err
 	}
@@ -88,39 +95,114 @@ func (c storeCounts) print(e env) {
 	}
 }
 
+// existingStore finds the store of a data directory, or that which the directory
+// itself is.
+func existingStore(dir string) (string, error) {
+	at := storeDir(dir)
+	if !store.Is(nil, at) && store.Is(nil, dir) {
+		return dir, nil
+	}
+	if _, err := os.Stat(at); err != nil {
+		return "", fmt.Errorf("there is no store: %w", err)
+	}
+	return at, nil
+}
+
+func openReader(dir string) (*store.Reader, error) {
+	at, err := existingStore(dir)
+	if err != nil {
+		return nil, err
+	}
+	return store.OpenReader(nil, at)
+}
+
+// survey is what a reading of a whole store finds.
+type survey struct {
+	counts storeCounts
+	alive  time.Time // the last sign of life of a node
+	bad    int       // records
+}
+
+// see counts a record, and reports what is wrong with it.
+func (s *survey) see(key, value []byte) error {
+	_, err := describeRecord(key, value)
+	if err != nil {
+		s.bad++
+		return err
+	}
+	s.counts[key[0]]++
+	if at, ok := embedded.SignOfLife(key, value); ok && at.After(s.alive) {
+		s.alive = at
+	}
+	return nil
+}
+
+// describeRecord asks whose key it is what a record says.
+func describeRecord(key, value []byte) (any, error) {
+	if record, err := embedded.DescribeRecord(key, value); record != nil || err != nil {
+		return record, err
+	}
+	return webhook.DescribeRecord(key, value)
+}
+
+// lost says what a loss means for those who look at what is left.
+func (s *survey) lost(l store.Loss) string {
+	if l.Newest {
+		if s.alive.IsZero() {
+			return "all that was written last: " + l.Why
+		}
+		return fmt.Sprintf("all that was written after %s (the last sign of life that is left): %s", s.alive.UTC().Format(time.RFC3339), l.Why)
+	}
+	var kinds []string
+	for _, p := range store.Prefixes {
+		lower, upper := store.Bounds(p.Prefix)
+		if l.Upper != nil && bytes.Compare(l.Upper, lower) <= 0 || bytes.Compare(l.Lower, upper) >= 0 {
+			continue
+		}
+		if s.counts[p.Prefix] == 0 {
+			kinds = append(kinds, "all "+p.Name)
+		} else {
+			kinds = append(kinds, "some "+p.Name)
+		}
+	}
+	return fmt.Sprintf("%s that there were: %s", strings.Join(kinds, ", "), l.Why)
+}
+
 func storeCheck(e env, fs *flag.FlagSet, args []string) (err error) {
 	dir := dataDir(e, fs)
 	if err := noArgs(fs, args); err != nil {
 		return err
 	}
-	r, err := store.OpenReader(nil, storeDir(*dir))
+	r, err := openReader(*dir)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	format, err := r.Format()
-	if err != nil {
+	switch format, err := r.Format(); {
+	case errors.Is(err, store.ErrTooNew):
 		return err
+	case err == nil:
+		fmt.Fprintf(e.stdout, "format: %d\n", format)
 	}
-	fmt.Fprintf(e.stdout, "format: %d\n", format)
-	if err := r.Verify(); err != nil {
-		return err
-	}
-	counts, bad := storeCounts{}, 0
-	err = r.Scan(nil, nil, func(k, v []byte) bool {
-		counts[k[0]]++
-		if err := embedded.CheckRecord(k, v); err != nil {
-			bad++
+	found := survey{counts: storeCounts{}}
+	lost := append(r.Faults, r.Walk(func(k, v []byte) {
+		if err := found.see(k, v); err != nil {
 			fmt.Fprintf(e.stderr, "bad: %v\n", err)
 		}
-		return true
-	})
-	if err != nil {
-		return err
+	})...)
+	found.counts.print(e)
+	fault := r.Fault
+	if fault == nil && len(lost) == 0 {
+		fault = r.CheckLevels()
 	}
-	counts.print(e)
-	if bad > 0 {
-		return fmt.Errorf("%d records are damaged; \"rollcall store repair\" leaves them out", bad)
+	if fault != nil {
+		fmt.Fprintln(e.stderr, "damaged:", fault)
+	}
+	for _, l := range lost {
+		fmt.Fprintln(e.stderr, "lost:", found.lost(l))
+	}
+	if fault != nil || len(lost) > 0 || found.bad > 0 {
+		return fmt.Errorf("the store is damaged, %d records and %d ranges; \"rollcall store repair\" keeps what can be read, restoring a backup may lose less", found.bad, len(lost))
 	}
 	fmt.Fprintln(e.stdout, "the store is sound")
 	return nil
@@ -141,7 +223,7 @@ func storeDump(e env, fs *flag.FlagSet, args []string) (err error) {
 	if err := noArgs(fs, args); err != nil {
 		return err
 	}
-	r, err := store.OpenReader(nil, storeDir(*dir))
+	r, err := openReader(*dir)
 	if err != nil {
 		return err
 	}
@@ -171,7 +253,7 @@ func storeDump(e env, fs *flag.FlagSet, args []string) (err error) {
 
 func dumpRecord(kind string, k, v []byte) dumped {
 	d := dumped{Kind: kind, Bytes: len(v)}
-	record, err := embedded.DescribeRecord(k, v)
+	record, err := describeRecord(k, v)
 	switch {
 	case err != nil:
 		d.Key, d.Fault = fmt.Sprintf("%q", k), err.Error()
@@ -188,17 +270,27 @@ func storeRepair(e env, fs *flag.FlagSet, args []string) error {
 	if err := noArgs(fs, args); err != nil {
 		return err
 	}
-	at := storeDir(*dir)
-	if _, err := os.Stat(at); err != nil {
-		return fmt.Errorf("there is no store: %w", err)
-	}
-	s, err := store.Repair(nil, at, at+".damaged-"+time.Now().UTC().Format("20060102T150405Z"), embedded.CheckRecord)
-	for _, lost := range s.Lost {
-		fmt.Fprintln(e.stderr, "lost:", lost)
-	}
+	at, err := existingStore(*dir)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(e.stdout, "kept %d records, lost %d parts; the damaged store is %s\n", s.Keys, len(s.Lost), s.Backup)
+	found := survey{counts: storeCounts{}}
+	s, err := store.Repair(nil, at, at+".damaged-"+time.Now().UTC().Format("20060102T150405Z"), found.see)
+	if err != nil {
+		return err
+	}
+	if s.Backup == "" {
+		fmt.Fprintf(e.stdout, "nothing is damaged, nothing was changed\n")
+		return nil
+	}
+	for _, l := range s.Lost {
+		fmt.Fprintln(e.stderr, "lost:", found.lost(l))
+	}
+	fmt.Fprintln(e.stdout, "the new store holds:")
+	found.counts.print(e)
+	fmt.Fprintf(e.stdout, "the damaged store is %s\n", s.Backup)
+	if len(s.Lost) > 0 {
+		return fmt.Errorf("the store is repaired, and not all of it could be kept: %d parts are lost", len(s.Lost))
+	}
 	return nil
 }

@@ -1,19 +1,14 @@
 package embedded
 
 import (
+	"bytes"
 	"fmt"
+	"time"
 
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/presence"
 	"github.com/rollcall-im/rollcall/internal/store"
 )
-
-// CheckRecord reports what is wrong with a record that the journal writes; of
-// other keys it knows nothing.
-func CheckRecord(key, value []byte) error {
-	_, err := DescribeRecord(key, value)
-	return err
-}
 
 // StoredUser is a user as a dump shows it.
 type StoredUser struct {
@@ -22,8 +17,23 @@ type StoredUser struct {
 	presence.User
 }
 
+// StoredApp is an app as a dump shows it: without its secrets.
+type StoredApp struct {
+	*directory.App
+	TicketKey string // in the place of App's
+}
+
+// SignOfLife returns when the node was alive last, if the key is that of such a sign.
+func SignOfLife(key, value []byte) (at time.Time, ok bool) {
+	ms, err := readNumber(value)
+	if err != nil || !bytes.HasPrefix(key, alivePrefix) {
+		return time.Time{}, false
+	}
+	return time.UnixMilli(int64(ms)), true
+}
+
 // DescribeRecord returns what a record of the journal says, as a value for
-// JSON: a StoredUser, a *directory.App without its secrets, or nil for a key of
+// JSON: a StoredUser, a StoredApp, or nil for a key of
 // somebody else.
 func DescribeRecord(key, value []byte) (any, error) {
 	if len(key) == 0 {
@@ -51,16 +61,15 @@ func DescribeRecord(key, value []byte) (any, error) {
 // hidden stands in a dump for a secret.
 const hidden = "(hidden)"
 
-func hideSecrets(a *directory.App) *directory.App {
+func hideSecrets(a *directory.App) StoredApp {
 	for i := range a.Keys {
 		a.Keys[i].Secret = hidden
 	}
-	a.TicketKey = [32]byte{}
 	if a.Webhook.Token != "" {
 		a.Webhook.Token = hidden
 	}
 	if a.Webhook.URL != "" {
 		a.Webhook.URL = hidden // a query may hold a secret
 	}
-	return a
+	return StoredApp{App: a, TicketKey: hidden}
 }

@@ -167,6 +167,36 @@ func diskFaults(t *testing.T, seed uint64) int64 {
 	return f.hit.Load()
 }
 
+// A disk that fails at the last step of opening, with a log replayed and Pebble
+// at work on what came of it, makes the opening fail and not the process end.
+func TestFaultAtTheEndOfOpening(t *testing.T) {
+	for _, match := range []string{".dbtmp", "OPTIONS", ".log"} {
+		for after := range int64(4) {
+			for range 10 {
+				mem := vfs.NewMem()
+				s, err := Open(small(Options{FS: mem}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				mustCommit(t, s, set("ua", "1"))
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				f := &fault{err: syscall.ENOSPC, only: func(op errorfs.Op) bool { return strings.Contains(op.Path, match) }}
+				f.after.Store(after)
+				f.on.Store(true)
+				s, err = Open(small(Options{FS: errorfs.Wrap(mem, f)}))
+				if err == nil { // it was not met, or after the opening
+					_ = s.Close()
+				}
+				if got := content(t, open(t, Options{FS: mem})); got != "ua=1" {
+					t.Errorf("%s after %d: the store holds %q", match, after, got)
+				}
+			}
+		}
+	}
+}
+
 // A crash in the middle of disk trouble loses nothing acknowledged either.
 func TestPowerLossInDiskTrouble(t *testing.T) {
 	first := uint64(time.Now().UnixNano())
@@ -261,7 +291,7 @@ func (u *usage) GetDiskUsage(string) (vfs.DiskUsage, error) {
 }
 
 func TestSizesForPeople(t *testing.T) {
-	for bytes, want := range map[int64]string{0: "0 bytes", 1<<20 - 1: "1048575 bytes", 67108864: "64.0 MiB", 9 << 30: "9216.0 MiB", 1 << 40: "1024.0 GiB"} {
+	for bytes, want := range map[int64]string{0: "0 bytes", 1<<20 - 1: "1048575 bytes", 67108864: "64.0 MiB", 9 << 30: "9.0 GiB", 1 << 40: "1024.0 GiB"} {
 		if got := size(bytes); got != want {
 			t.Errorf("size(%d) = %q, want %q", bytes, got, want)
 		}
@@ -298,11 +328,15 @@ func TestLowSpace(t *testing.T) {
 func TestStartOnAFullDisk(t *testing.T) {
 	c := clock.NewManual(time.Unix(1_700_000_000, 0))
 	fs := &usage{FS: vfs.NewMem()}
-	s := open(t, Options{FS: fs, Clock: c, MinFree: 1000})
+	fs.free.Store(3 << 20)
+	s := open(t, Options{FS: fs, Clock: c, MinFree: 3 << 29})
+	if h := s.Health(); h.Reason != "the disk has 3.0 MiB free, less than store-min-free, which is 1.5 GiB" {
+		t.Errorf("the reason is %q", h.Reason)
+	}
 	if err := commit(t, s, set("ua", "")); !errors.Is(err, ErrReadOnly) {
 		t.Errorf("a commit: %v", err)
 	}
-	fs.free.Store(1 << 30)
+	fs.free.Store(1 << 31)
 	c.Advance(time.Second)
 	mustCommit(t, s, set("ua", ""))
 }

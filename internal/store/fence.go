@@ -26,15 +26,33 @@ var errCut = errors.New("the handle was given up")
 // process. Such an error fails the handle, and then Pebble is told that all went
 // well. Nothing can come of that: from before the lie on nothing is acknowledged,
 // and nothing is written or removed.
+//
+// The errors of the options, which are what Pebble writes last when it opens, are
+// not passed on either: it would take apart what its background goroutines, at
+// work on what it has replayed, still use, and they would panic. So it opens, as
+// a handle that has failed, and is closed in order.
+//
+// All that is of the handle's own directory. What it writes elsewhere is a copy
+// for somebody (Checkpoint): its errors are the copy's, and told as they are.
 type fence struct {
 	vfs.FS
-	fail  func(error)
-	isCut atomic.Bool
-	gone  chan struct{} // closed when the handle is being closed
+	elsewhere vfs.FS // FS without what watches the store's disk
+	dir       string
+	fail      func(error)
+	isCut     atomic.Bool
+	gone      chan struct{} // closed when the handle is being closed
 }
 
-func newFence(fs vfs.FS, fail func(error)) *fence {
-	return &fence{FS: fs, fail: fail, gone: make(chan struct{})}
+func newFence(fs, elsewhere vfs.FS, dir string, fail func(error)) *fence {
+	return &fence{FS: fs, elsewhere: elsewhere, dir: clean(fs, dir), fail: fail, gone: make(chan struct{})}
+}
+
+// clean is a directory as PathDir returns it.
+func clean(fs vfs.FS, dir string) string { return fs.PathDir(fs.PathJoin(dir, "x")) }
+
+// owns reports whether name is the handle's directory or a file in it.
+func (f *fence) owns(name string) bool {
+	return f.FS.PathDir(name) == f.dir || clean(f.FS, name) == f.dir
 }
 
 func (f *fence) cut() { f.isCut.Store(true) }
@@ -48,13 +66,22 @@ func (f *fence) check() error {
 
 func isLog(name string) bool { return strings.HasSuffix(name, ".log") }
 
+// isOptions reports whether name is of the options that Pebble writes when it
+// opens: to a temporary file, which it renames.
+func isOptions(fs vfs.FS, name string) bool {
+	return strings.HasSuffix(name, ".dbtmp") || strings.HasPrefix(fs.PathBase(name), "OPTIONS-")
+}
+
 // retryPause slows down a handle that goes on trying to flush behind the fence:
 // Pebble tries again at once.
 const retryPause = time.Second
 
 // Create implements vfs.FS.
 func (f *fence) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	if isLog(name) {
+	if !f.owns(name) {
+		return f.elsewhere.Create(name, c)
+	}
+	if isLog(name) || isOptions(f.FS, name) {
 		return f.log(name, func() (vfs.File, error) { return f.FS.Create(name, c) })
 	}
 	if err := f.check(); err != nil {
@@ -69,6 +96,9 @@ func (f *fence) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 
 // ReuseForWrite implements vfs.FS.
 func (f *fence) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if !f.owns(to) {
+		return f.elsewhere.ReuseForWrite(from, to, c)
+	}
 	if isLog(to) {
 		return f.log(to, func() (vfs.File, error) { return f.FS.ReuseForWrite(from, to, c) })
 	}
@@ -78,14 +108,14 @@ func (f *fence) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.Fil
 	return f.wrap(f.FS.ReuseForWrite(from, to, c))
 }
 
-// log begins a log, or a file that swallows all if that cannot be.
+// log begins a log, or the options, or a file that swallows all if that cannot be.
 func (f *fence) log(name string, begin func() (vfs.File, error)) (vfs.File, error) {
 	if f.check() == nil {
 		file, err := begin()
 		if err == nil {
 			return &mutedFile{file, f}, nil
 		}
-		f.fail(fmt.Errorf("cannot begin the log %s: %w", name, err))
+		f.fail(fmt.Errorf("cannot begin %s: %w", name, err))
 	}
 	return &mutedFile{deadFile{}, f}, nil
 }
@@ -99,6 +129,9 @@ func (f *fence) wrap(file vfs.File, err error) (vfs.File, error) {
 
 // Link implements vfs.FS.
 func (f *fence) Link(from, to string) error {
+	if !f.owns(to) {
+		return f.elsewhere.Link(from, to)
+	}
 	if err := f.check(); err != nil {
 		return err
 	}
@@ -107,6 +140,9 @@ func (f *fence) Link(from, to string) error {
 
 // OpenReadWrite implements vfs.FS.
 func (f *fence) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+	if !f.owns(name) {
+		return f.elsewhere.OpenReadWrite(name, c, o...)
+	}
 	if err := f.check(); err != nil {
 		return nil, err
 	}
@@ -115,6 +151,9 @@ func (f *fence) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.Ope
 
 // OpenDir implements vfs.FS. Directories are opened to be synced.
 func (f *fence) OpenDir(name string) (vfs.File, error) {
+	if !f.owns(name) && clean(f.FS, name) != f.FS.PathDir(f.dir) {
+		return f.elsewhere.OpenDir(name)
+	}
 	dir, err := f.FS.OpenDir(name)
 	if err != nil {
 		return nil, err
@@ -124,6 +163,9 @@ func (f *fence) OpenDir(name string) (vfs.File, error) {
 
 // Remove implements vfs.FS.
 func (f *fence) Remove(name string) error {
+	if !f.owns(name) {
+		return f.elsewhere.Remove(name)
+	}
 	if err := f.check(); err != nil {
 		return err
 	}
@@ -132,6 +174,9 @@ func (f *fence) Remove(name string) error {
 
 // RemoveAll implements vfs.FS.
 func (f *fence) RemoveAll(name string) error {
+	if !f.owns(name) {
+		return f.elsewhere.RemoveAll(name)
+	}
 	if err := f.check(); err != nil {
 		return err
 	}
@@ -140,14 +185,25 @@ func (f *fence) RemoveAll(name string) error {
 
 // Rename implements vfs.FS.
 func (f *fence) Rename(from, to string) error {
-	if err := f.check(); err != nil {
-		return err
+	if !f.owns(to) {
+		return f.elsewhere.Rename(from, to)
 	}
-	return f.FS.Rename(from, to)
+	err := f.check()
+	if err == nil {
+		err = f.FS.Rename(from, to)
+	}
+	if err != nil && isOptions(f.FS, to) {
+		f.fail(fmt.Errorf("cannot write the options: %w", err))
+		return nil
+	}
+	return err
 }
 
 // MkdirAll implements vfs.FS.
 func (f *fence) MkdirAll(dir string, perm os.FileMode) error {
+	if !f.owns(dir) {
+		return f.elsewhere.MkdirAll(dir, perm)
+	}
 	if err := f.check(); err != nil {
 		return err
 	}
@@ -219,7 +275,7 @@ func (f *fencedFile) SyncTo(n int64) (bool, error) {
 	return f.File.SyncTo(n)
 }
 
-// mutedFile is a log or a directory: its errors fail the handle and are not told.
+// mutedFile is a log, the options, or a directory: its errors fail the handle and are not told.
 type mutedFile struct {
 	vfs.File
 	fence *fence
@@ -232,7 +288,7 @@ func (f *mutedFile) mute(what string, op func() error) {
 		return
 	}
 	if err := op(); err != nil {
-		f.fence.fail(fmt.Errorf("cannot %s the log: %w", what, err))
+		f.fence.fail(fmt.Errorf("cannot %s the log or the directory: %w", what, err))
 	}
 }
 

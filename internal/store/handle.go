@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -69,7 +68,10 @@ func (s *Store) openHandle() (*handle, error) {
 		committerDone: make(chan struct{}), ackerDone: make(chan struct{}), syncerDone: make(chan struct{}),
 		dirty: make(chan struct{}, 1),
 	}
-	h.fence = newFence(s.fs, h.fail)
+	h.fence = newFence(s.fs, s.opts.FS, s.opts.Dir, h.fail)
+	if err := s.noteOpening(); err != nil {
+		return nil, err
+	}
 	db, err := pebble.Open(s.opts.Dir, h.options())
 	if err != nil {
 		return nil, describe(err)
@@ -78,6 +80,10 @@ func (s *Store) openHandle() (*handle, error) {
 	if err := h.isFailed(); err != nil { // its log's errors do not show otherwise
 		return nil, errors.Join(err, h.discard())
 	}
+	if err := noteOpened(s.fs, s.opts.Dir); err != nil {
+		return nil, errors.Join(err, h.discard())
+	}
+	s.fresh = false
 	return h, nil
 }
 
@@ -85,60 +91,54 @@ func (h *handle) options() *pebble.Options {
 	o := &h.s.opts
 	p := &pebble.Options{
 		FS: h.fence, Cache: h.s.cache, FormatMajorVersion: pebbleFormat,
-		MemTableSize: o.MemTable, MemTableStopWritesThreshold: 4, MaxOpenFiles: o.OpenFiles,
+		ErrorIfNotExists: !h.s.fresh, // somebody removed it
+		MemTableSize:     o.MemTable, MemTableStopWritesThreshold: 4, MaxOpenFiles: o.OpenFiles,
 		// An Open that fails frees its caches while a job that it began to gather
 		// statistics reads through them: a panic on a goroutine of Pebble's.
 		DisableTableStats: true,
 		Logger:            pebbleLog{h},
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) { h.fail(fmt.Errorf("in the background: %w", err)) },
-			DataCorruption:  func(i pebble.DataCorruptionInfo) { h.fail(fmt.Errorf("%w: %s", ErrCorrupt, i)) },
+			DataCorruption:  func(i pebble.DataCorruptionInfo) { h.fail(corrupt(i)) },
 		},
 	}
 	return p
 }
 
-// describe gives Pebble's errors at opening the words of Open.
-func describe(err error) error {
-	switch {
-	case pebble.IsCorruptionError(err):
-		return fmt.Errorf("%w: %v; see what is lost with \"rollcall store check\", then \"rollcall store repair\" or restore a backup", ErrCorrupt, err)
-	case isTooNew(err):
-		return fmt.Errorf("%w: %v; use that version, or restore a backup of this one", ErrTooNew, err)
-	}
-	return err
-}
-
-// isTooNew reports whether Pebble does not know its own format. It has no
-// error of its own for that.
-func isTooNew(err error) bool { return strings.Contains(err.Error(), "unknown format major version") }
-
-// checkFormat refuses a store of a later format and writes ours into a new one.
-func (h *handle) checkFormat() error {
-	v, ok, err := get(h.db, keyFormat)
+// checkFormat refuses a store of a later format, and says whether it has none
+// because it is empty.
+func checkFormat(r pebble.Reader) (empty bool, err error) {
+	v, ok, err := get(r, keyFormat)
 	if err != nil {
-		return describe(err)
+		return false, describe(err)
 	}
 	if !ok {
-		empty := true
-		if err := scan(h.db, nil, nil, func(_, _ []byte) bool { empty = false; return false }); err != nil {
-			return describe(err)
+		empty = true
+		err := scan(r, nil, nil, func(_, _ []byte) bool { empty = false; return false })
+		if err == nil && !empty {
+			err = fmt.Errorf("%w: it has keys and no format", ErrCorrupt)
 		}
-		if !empty {
-			return fmt.Errorf("%w: it has keys and no format; see what it holds with \"rollcall store check\"", ErrCorrupt)
-		}
-		if err := h.db.Set(keyFormat, []byte(strconv.Itoa(Format)), pebble.Sync); err != nil {
-			return err
-		}
-		// The first log of a new Pebble is of its oldest format, in which a damaged
-		// middle passes for the end. A flush begins another one.
-		return h.db.Flush()
+		return empty, describe(err)
 	}
 	n, err := parseFormat(v)
 	if err == nil && n > Format {
-		err = fmt.Errorf("%w: its format is %d and this version knows formats up to %d; use that version, or restore a backup of this one", ErrTooNew, n, Format)
+		err = fmt.Errorf("%w: its format is %d and this version knows formats up to %d", ErrTooNew, n, Format)
 	}
-	return err
+	return false, err
+}
+
+// setFormat checks the format, and writes ours into a new store.
+func (h *handle) setFormat() error {
+	empty, err := checkFormat(h.db)
+	if err != nil || !empty {
+		return err
+	}
+	if err := h.db.Set(keyFormat, []byte(strconv.Itoa(Format)), pebble.Sync); err != nil {
+		return err
+	}
+	// The first log of a new Pebble is of its oldest format, in which a damaged
+	// middle passes for the end. A flush begins another one.
+	return h.db.Flush()
 }
 
 // start begins to commit.

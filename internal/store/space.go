@@ -97,7 +97,7 @@ func (p *space) check() {
 // size is a number of bytes for people.
 func size(bytes int64) string {
 	switch {
-	case bytes >= 10<<30:
+	case bytes >= 1<<30:
 		return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30))
 	case bytes >= 1<<20:
 		return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20))
@@ -114,7 +114,7 @@ func (p *space) settle() {
 	p.s.mu.Lock()
 	was := p.s.state
 	if was == stateOK && short {
-		p.s.turnLocked(stateFull, fmt.Errorf("the disk has %s free, fewer than %s", size(p.free.Load()), size(p.s.opts.MinFree)))
+		p.s.turnLocked(stateFull, fmt.Errorf("the disk has %s free, less than store-min-free, which is %s", size(p.free.Load()), size(p.s.opts.MinFree)))
 	}
 	p.s.mu.Unlock()
 	if was != stateFull || short || p.probe() != nil {

@@ -44,6 +44,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	iofs "io/fs"
 	"log/slog"
 	"strconv"
 	"sync"
@@ -154,6 +155,7 @@ type Store struct {
 	cache  *pebble.Cache
 	lock   io.Closer
 	fs     vfs.FS // Options.FS, which reports a full disk
+	fresh  bool   // it is being made; only while opening
 	meters meters
 
 	queue queue
@@ -180,7 +182,7 @@ func Open(o Options) (*Store, error) {
 	}
 	s := &Store{opts: o, closing: make(chan struct{})}
 	if err := s.open(); err != nil {
-		return nil, fmt.Errorf("cannot open the store in %q: %w", o.Dir, err)
+		return nil, fmt.Errorf("cannot open the store in %q: %w", o.Dir, advice(err))
 	}
 	return s, nil
 }
@@ -192,6 +194,9 @@ func (s *Store) open() (err error) {
 	if s.lock, err = lockDir(s.opts.FS, s.opts.Dir); err != nil {
 		return err
 	}
+	if err := s.examine(); err != nil {
+		return errors.Join(err, s.lock.Close())
+	}
 	s.cache = pebble.NewCache(s.opts.Cache)
 	s.meters = newMeters(s)
 	s.queue.init(s)
@@ -199,7 +204,7 @@ func (s *Store) open() (err error) {
 	s.fs = vfs.OnDiskFull(s.opts.FS, s.space.full)
 	h, err := s.openHandle()
 	if err == nil {
-		err = h.checkFormat()
+		err = h.setFormat()
 		if err != nil {
 			h.closeDB()
 		}
@@ -214,11 +219,28 @@ func (s *Store) open() (err error) {
 	return h.isFailed()
 }
 
+// examine refuses a store that is damaged before anything in it is changed.
+func (s *Store) examine() (err error) {
+	fs, dir := s.opts.FS, s.opts.Dir
+	if s.fresh, err = isFresh(fs, dir); err != nil || s.fresh {
+		return err
+	}
+	r, err := openReader(fs, dir)
+	if err != nil {
+		return err
+	}
+	_, err = checkFormat(r.db)
+	return errors.Join(err, r.Close())
+}
+
 // lockDir takes the lock that keeps other processes out.
 func lockDir(fs vfs.FS, dir string) (io.Closer, error) {
 	l, err := fs.Lock(fs.PathJoin(dir, "LOCK"))
+	if errors.Is(err, iofs.ErrPermission) || errors.Is(err, iofs.ErrNotExist) {
+		return nil, err
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%w (%v)", ErrLocked, err)
+		return nil, fmt.Errorf("%w: a running server? stop it first", ErrLocked)
 	}
 	return l, nil
 }
@@ -250,7 +272,8 @@ func (s *Store) Get(key []byte) (value []byte, ok bool, err error) {
 		return nil, false, err
 	}
 	defer h.release()
-	return get(h.db, key)
+	value, ok, err = get(h.db, key)
+	return value, ok, advice(describe(err))
 }
 
 func get(r pebble.Reader, key []byte) ([]byte, bool, error) {
@@ -274,7 +297,7 @@ func (s *Store) Scan(lower, upper []byte, visit func(key, value []byte) bool) er
 		return err
 	}
 	defer h.release()
-	return scan(h.db, lower, upper, visit)
+	return advice(describe(scan(h.db, lower, upper, visit)))
 }
 
 func scan(r pebble.Reader, lower, upper []byte, visit func(key, value []byte) bool) error {
@@ -300,6 +323,12 @@ func (s *Store) Checkpoint(dir string) error {
 	defer h.release()
 	if err := h.db.Checkpoint(dir, pebble.WithFlushedWAL()); err != nil {
 		return fmt.Errorf("cannot copy the store to %q: %w", dir, err)
+	}
+	if err := h.isFailed(); err != nil { // then the log that was copied may have holes
+		return errors.Join(fmt.Errorf("cannot copy the store to %q, its disk fails: %w", dir, err), s.opts.FS.RemoveAll(dir))
+	}
+	if err := noteOpened(s.opts.FS, dir); err != nil { // by which a part that gets lost is missed
+		return errors.Join(fmt.Errorf("cannot copy the store to %q: %w", dir, err), s.opts.FS.RemoveAll(dir))
 	}
 	return nil
 }

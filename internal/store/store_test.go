@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 // open opens a store in memory that is closed at the end of the test.
@@ -402,5 +404,43 @@ func TestCheckpoint(t *testing.T) {
 	}
 	if got := content(t, open(t, Options{FS: fs, Dir: "copy"})); got != before {
 		t.Errorf("the copy holds %d bytes, want %d", len(got), len(before))
+	}
+}
+
+// A backup that finds its own disk full or broken fails, and is nobody else's
+// trouble: the store goes on, and does not call its own disk full.
+func TestCheckpointOnABadDisk(t *testing.T) {
+	for _, failing := range []error{syscall.ENOSPC, syscall.EIO} {
+		for _, suffix := range []string{".log", ".sst", "MANIFEST", "OPTIONS", "marker", "copy"} {
+			t.Run(suffix+" "+failing.Error(), func(t *testing.T) {
+				mem := vfs.NewMem()
+				f := &fault{err: failing}
+				f.only = func(op errorfs.Op) bool {
+					if op.Kind == errorfs.OpLink { // as between file systems: then files are copied
+						return true
+					}
+					return strings.HasPrefix(op.Path, "elsewhere/copy") && strings.Contains(op.Path[len("elsewhere/"):], suffix) && op.Kind != errorfs.OpRemove
+				}
+				if err := mem.MkdirAll("elsewhere", 0o700); err != nil {
+					t.Fatal(err)
+				}
+				s := open(t, Options{FS: errorfs.Wrap(mem, f)})
+				for i := range 300 {
+					mustCommit(t, s, set(fmt.Sprintf("u%03d", i), strings.Repeat("x", 1000)))
+				}
+				f.on.Store(true)
+				if err := s.Checkpoint("elsewhere/copy"); err == nil {
+					t.Error("it says that the copy is complete")
+				}
+				f.on.Store(false)
+				if h := s.Health(); h.ReadOnly || s.meters.diskFull.Get() > 0 || s.meters.diskFailures.Get() > 0 {
+					t.Errorf("the store suffers: %+v", h)
+				}
+				mustCommit(t, s, set("v", "later"))
+				if err := s.Checkpoint("elsewhere/again"); err != nil {
+					t.Errorf("another copy: %v", err)
+				}
+			})
+		}
 	}
 }

@@ -1,10 +1,12 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -12,24 +14,43 @@ import (
 
 // Reader is a store that is looked at and not changed: for check, dump and repair.
 type Reader struct {
+	// Fault is why Open would refuse the store; nil if it would not. A damaged block of
+	// a table shows when it is read.
+	Fault error
+	// Faults is what that loses, as far as opening shows it.
+	Faults []Loss
+
 	db   *pebble.DB
 	lock io.Closer
 }
 
-// OpenReader opens the store in dir for reading. Nobody else may have it open.
+// Loss is what cannot be read of a store.
+type Loss struct {
+	// The range of keys; nil is the beginning and the end. What it held is not known.
+	Lower, Upper []byte
+	// Newest says that it is what was written last, of any key.
+	Newest bool
+	Why    string
+}
+
+// OpenReader opens the store in dir for reading, as much of it as can be read.
+// Nobody else may have it open.
 func OpenReader(fs vfs.FS, dir string) (*Reader, error) {
 	if fs == nil {
 		fs = vfs.Default
 	}
-	// Not made if it is not there, unlike the store of a server.
-	if _, err := fs.Stat(dir); err != nil {
-		return nil, fmt.Errorf("there is no store in %q: %w", dir, err)
+	// Not made if it is not there, unlike the store of a server, and not even locked.
+	if names, err := fs.List(dir); err != nil || len(names) == 0 {
+		return nil, errors.Join(fmt.Errorf("there is no store in %q", dir), err)
+	}
+	if !Is(fs, dir) {
+		return nil, fmt.Errorf("cannot open the store in %q: %w", dir, advice(errNoMarker))
 	}
 	lock, err := lockDir(fs, dir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the store in %q: %w", dir, err)
 	}
-	r, err := openReader(fs, dir)
+	r, err := openDamaged(fs, dir)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot open the store in %q: %w", dir, err), lock.Close())
 	}
@@ -37,16 +58,26 @@ func OpenReader(fs vfs.FS, dir string) (*Reader, error) {
 	return r, nil
 }
 
+// openReader opens a store that shows no damage.
 func openReader(fs vfs.FS, dir string) (*Reader, error) {
+	if err := examine(fs, dir); err != nil {
+		return nil, err
+	}
+	return openFiles(fs, dir, false)
+}
+
+// openFiles opens what is there.
+func openFiles(fs vfs.FS, dir string, damaged bool) (*Reader, error) {
 	quiet := slog.New(slog.DiscardHandler)
 	h := &handle{s: &Store{opts: Options{Logger: quiet}}}
-	h.fence = newFence(fs, h.fail)
+	h.fence = newFence(fs, fs, dir, h.fail)
 	db, err := pebble.Open(dir, &pebble.Options{
 		FS: h.fence, ReadOnly: true, ErrorIfNotExists: true, FormatMajorVersion: pebbleFormat, Logger: pebbleLog{h},
+		DisableConsistencyCheck: damaged, DisableTableStats: true,
 		EventListener: &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) {}, BackgroundError: func(error) {}},
 	})
 	if err != nil {
-		return nil, describe(err)
+		return nil, describeOpen(err)
 	}
 	return &Reader{db: db, lock: nothing{}}, nil
 }
@@ -56,7 +87,7 @@ func (r *Reader) Close() error { return errors.Join(r.db.Close(), r.lock.Close()
 
 // Scan is that of a Store.
 func (r *Reader) Scan(lower, upper []byte, visit func(key, value []byte) bool) error {
-	return scan(r.db, lower, upper, visit)
+	return describe(scan(r.db, lower, upper, visit))
 }
 
 // Format returns the store's format, and an error if this version does not know it.
@@ -75,128 +106,62 @@ func (r *Reader) Format() (int, error) {
 	return n, err
 }
 
-// Verify reads every table in full, checks its sums, and that the levels of
-// the tree fit together.
-func (r *Reader) Verify() error {
-	if err := r.Scan(nil, nil, func(_, _ []byte) bool { return true }); err != nil {
-		return describe(err)
+// Walk visits all keys that can be read, in order, and returns what cannot.
+func (r *Reader) Walk(visit func(key, value []byte)) (lost []Loss) {
+	for lower := []byte(nil); ; {
+		last := lower
+		err := r.Scan(lower, nil, func(k, v []byte) bool {
+			last = append(append(last[:0:0], k...), 0) // the next one
+			visit(k, v)
+			return true
+		})
+		if err == nil {
+			return lost
+		}
+		next := r.resume(last)
+		if n := len(lost); n > 0 && bytes.Equal(lost[n-1].Upper, last) {
+			lost[n-1].Upper = next
+		} else {
+			lost = append(lost, Loss{Lower: last, Upper: next, Why: brief(err)})
+		}
+		if next == nil {
+			return lost
+		}
+		lower = next
 	}
-	if err := r.db.CheckLevels(nil); err != nil {
-		return describe(err)
+}
+
+// resume returns a key behind key from which on reading goes on; nil if there is
+// none. It tries ever larger steps: what follows the damaged block is lost up to
+// the next key of the step that passes it.
+func (r *Reader) resume(key []byte) []byte {
+	table := r.behind(key)
+	for n := len(key); n > 0; n-- {
+		step := append([]byte(nil), key[:n]...)
+		for step[n-1] < 0xff {
+			step[n-1]++
+			if table != nil && bytes.Compare(table, step) < 0 {
+				if r.readable(table) {
+					return table
+				}
+				table = r.behind(table)
+			}
+			if r.readable(step) {
+				return step
+			}
+		}
+	}
+	for ; table != nil; table = r.behind(table) {
+		if r.readable(table) {
+			return table
+		}
 	}
 	return nil
 }
 
-// Salvage is what Repair could keep.
-type Salvage struct {
-	Keys   int      // copied
-	Lost   []string // what could not be read, in words
-	Backup string   // where the damaged store is now
-}
-
-// Repair makes a new store in dir of all that can be read of the one that is
-// there, which is moved aside, not changed. keep says of each key whether it is sound.
-//
-// A log that is damaged is left out with all later ones: what follows a hole
-// must not count. Tables are read key by key; from a damaged one on, the next
-// that can be read.
-func Repair(fs vfs.FS, dir, aside string, keep func(key, value []byte) error) (s Salvage, err error) {
-	if fs == nil {
-		fs = vfs.Default
-	}
-	lock, err := lockDir(fs, dir)
-	if err != nil {
-		return s, fmt.Errorf("cannot repair the store in %q: %w", dir, err)
-	}
-	defer func() { err = errors.Join(err, lock.Close()) }()
-	work := dir + ".repairing"
-	if err := fs.RemoveAll(work); err != nil {
-		return s, err
-	}
-	r, err := s.open(fs, dir)
-	if err != nil {
-		return s, fmt.Errorf("cannot read the store in %q, restore a backup: %w", dir, err)
-	}
-	if _, err := r.Format(); errors.Is(err, ErrTooNew) {
-		return s, errors.Join(err, r.Close())
-	}
-	err = s.copy(fs, work, r, keep)
-	if err = errors.Join(err, r.Close()); err != nil {
-		return s, errors.Join(fmt.Errorf("cannot write the repaired store: %w", err), fs.RemoveAll(work))
-	}
-	s.Backup = aside
-	if err := fs.Rename(dir, aside); err != nil {
-		return s, fmt.Errorf("cannot move the damaged store aside: %w", err)
-	}
-	return s, fs.Rename(work, dir)
-}
-
-// open opens the store without the logs that are damaged, if any are.
-func (s *Salvage) open(fs vfs.FS, dir string) (*Reader, error) {
-	r, err := openReader(fs, dir)
-	if err == nil || !errors.Is(err, ErrCorrupt) {
-		return r, err
-	}
-	without := &withoutLogs{FS: fs}
-	r, werr := openReader(without, dir)
-	if werr != nil {
-		return nil, err
-	}
-	s.Lost = append(s.Lost, fmt.Sprintf("the changes in the logs, which are the newest: %v", err))
-	return r, nil
-}
-
-// withoutLogs is a file system that shows no logs.
-type withoutLogs struct{ vfs.FS }
-
-// List implements vfs.FS.
-func (w *withoutLogs) List(dir string) ([]string, error) {
-	all, err := w.FS.List(dir)
-	var kept []string
-	for _, name := range all {
-		if !isLog(name) {
-			kept = append(kept, name)
-		}
-	}
-	return kept, err
-}
-
-// Unwrap implements vfs.FS.
-func (w *withoutLogs) Unwrap() vfs.FS { return w.FS }
-
-// copy writes all that can be read to a new store.
-func (s *Salvage) copy(fs vfs.FS, work string, r *Reader, keep func(key, value []byte) error) error {
-	to, err := pebble.Open(work, &pebble.Options{FS: fs, FormatMajorVersion: pebbleFormat, Logger: quietLog{}})
-	if err != nil {
-		return err
-	}
-	var failed error
-	for lower := []byte(nil); ; {
-		last := lower
-		err := r.Scan(lower, nil, func(k, v []byte) bool {
-			last = append(append([]byte(nil), k...), 0) // the next one
-			if err := keep(k, v); err != nil {
-				s.Lost = append(s.Lost, fmt.Sprintf("key %q: %v", k, err))
-				return true
-			}
-			s.Keys++
-			failed = to.Set(k, v, pebble.NoSync)
-			return failed == nil
-		})
-		if failed != nil {
-			return errors.Join(failed, to.Close())
-		}
-		if err == nil {
-			break
-		}
-		next := r.behind(last)
-		s.Lost = append(s.Lost, fmt.Sprintf("keys from %q to %q: %v", last, next, err))
-		if next == nil {
-			break
-		}
-		lower = next
-	}
-	return errors.Join(to.LogData(nil, pebble.Sync), to.Flush(), to.Close())
+// readable reports whether the first key from lower on can be read.
+func (r *Reader) readable(lower []byte) bool {
+	return scan(r.db, lower, nil, func(_, _ []byte) bool { return false }) == nil
 }
 
 // behind returns a key behind the first table that ends at or behind key; nil if
@@ -215,6 +180,92 @@ func (r *Reader) behind(key []byte) (next []byte) {
 		}
 	}
 	return next
+}
+
+// CheckLevels reports whether the levels of the tree fit together.
+func (r *Reader) CheckLevels() error { return describe(r.db.CheckLevels(nil)) }
+
+// Salvage is what Repair could keep.
+type Salvage struct {
+	Keys   int    // copied
+	Lost   []Loss // what could not be read, or was not sound
+	Backup string // where the damaged store is now; "" if nothing was damaged, and nothing changed
+}
+
+// Repair makes a new store in dir of all that can be read of the one that is
+// there, which is moved aside, not changed. keep says of each key whether it is sound.
+//
+// A log that is damaged is read up to the fault, and no later one: what follows a
+// hole must not count. Tables are read key by key; from a damaged block on, the
+// next that can be read.
+func Repair(fs vfs.FS, dir, aside string, keep func(key, value []byte) error) (s Salvage, err error) {
+	if fs == nil {
+		fs = vfs.Default
+	}
+	r, err := OpenReader(fs, dir)
+	if err != nil {
+		if errors.Is(err, ErrCorrupt) && !errors.Is(err, errNoMarker) {
+			err = fmt.Errorf("%w; it is beyond repair: restore a backup", err)
+		}
+		return s, err
+	}
+	lock := r.lock
+	r.lock = nothing{}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	if _, err := r.Format(); errors.Is(err, ErrTooNew) {
+		return s, errors.Join(err, r.Close())
+	}
+	work := dir + ".repairing"
+	if err := fs.RemoveAll(work); err != nil {
+		return s, errors.Join(err, r.Close())
+	}
+	s.Lost = r.Faults
+	err = s.copy(fs, work, r, keep)
+	if err = errors.Join(err, r.Close()); err != nil {
+		return s, errors.Join(fmt.Errorf("cannot write the repaired store: %w", err), fs.RemoveAll(work))
+	}
+	if len(s.Lost) == 0 && r.Fault == nil {
+		return s, fs.RemoveAll(work)
+	}
+	s.Backup = unused(fs, aside)
+	if err := fs.Rename(dir, s.Backup); err != nil {
+		return s, fmt.Errorf("cannot move the damaged store aside: %w", err)
+	}
+	return s, fs.Rename(work, dir)
+}
+
+// unused returns path, with a number if there is something of that name.
+func unused(fs vfs.FS, path string) string {
+	name := path
+	for n := 2; ; n++ {
+		if _, err := fs.Stat(name); err != nil {
+			return name
+		}
+		name = fmt.Sprintf("%s-%d", path, n)
+	}
+}
+
+// copy writes all that can be read to a new store.
+func (s *Salvage) copy(fs vfs.FS, work string, r *Reader, keep func(key, value []byte) error) error {
+	to, err := pebble.Open(work, &pebble.Options{FS: fs, FormatMajorVersion: pebbleFormat, Logger: quietLog{}})
+	if err != nil {
+		return err
+	}
+	// It may be among what is lost, and is that of what is written.
+	failed := to.Set(keyFormat, []byte(strconv.Itoa(Format)), pebble.NoSync)
+	lost := r.Walk(func(k, v []byte) {
+		if err := keep(k, v); err != nil {
+			key := append([]byte(nil), k...)
+			s.Lost = append(s.Lost, Loss{Lower: key, Upper: append(key[:len(key):len(key)], 0), Why: fmt.Sprintf("key %q: %v", k, err)})
+			return
+		}
+		s.Keys++
+		if err := to.Set(k, v, pebble.NoSync); failed == nil {
+			failed = err
+		}
+	})
+	s.Lost = append(s.Lost, lost...)
+	return errors.Join(failed, to.LogData(nil, pebble.Sync), to.Flush(), to.Close())
 }
 
 // quietLog drops what the Pebble of a tool says: its errors are returned.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -89,16 +90,30 @@ func TestVerify(t *testing.T) {
 	if n, err := r.Format(); n != Format || err != nil {
 		t.Errorf("format %d, %v", n, err)
 	}
-	if err := errors.Join(r.Verify(), r.Close()); err != nil {
+	read := func() (n int) {
+		for _, lost := range r.Walk(func(k, _ []byte) { n++ }) {
+			t.Errorf("a sound store: %+v", lost)
+		}
+		return n
+	}
+	if n := read(); n != 401 || r.Fault != nil {
+		t.Errorf("%d keys, %v", n, r.Fault)
+	}
+	if err := errors.Join(r.CheckLevels(), r.Close()); err != nil {
 		t.Errorf("a sound store: %v", err)
 	}
 	damage(t, fs, ".sst")
 	r, err = OpenReader(fs, "store")
-	if err == nil {
-		err = errors.Join(r.Verify(), r.Close())
+	if err != nil {
+		t.Fatal(err)
 	}
-	if !errors.Is(err, ErrCorrupt) {
-		t.Errorf("a damaged table: %v", err)
+	n := 0
+	lost := r.Walk(func(_, _ []byte) { n++ })
+	if len(lost) != 1 || !strings.Contains(lost[0].Why, ".sst") && !strings.Contains(lost[0].Why, "checksum") || n < 350 || n > 400 {
+		t.Errorf("of a damaged table %d keys were read, lost is %+v", n, lost)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
 	}
 	if _, err := OpenReader(fs, "elsewhere"); err == nil {
 		t.Error("a store that is not there was opened")
@@ -128,10 +143,14 @@ func TestDamagedLog(t *testing.T) {
 		t.Fatalf("Open: %v", err)
 	}
 	got, err := Repair(crashed, "store", "aside", sound)
-	if err != nil || len(got.Lost) != 1 || !strings.Contains(got.Lost[0], "newest") || got.Backup != "aside" {
+	if err != nil || len(got.Lost) != 1 || !got.Lost[0].Newest || !strings.Contains(got.Lost[0].Why, ".log is damaged from byte") || got.Backup != "aside" {
 		t.Fatalf("Repair: %+v, %v", got, err)
 	}
-	open(t, Options{FS: crashed})
+	kept := content(t, open(t, Options{FS: crashed}))
+	n := strings.Count(kept, "=")
+	if n < 40 || n > 60 || !strings.Contains(kept, fmt.Sprintf("u%04d=", n-1)) {
+		t.Errorf("%d of 200 are left of a log that is damaged at a quarter: %.100s", n, kept)
+	}
 }
 
 func TestRepair(t *testing.T) {
@@ -159,10 +178,29 @@ func TestRepairLeavesOutBadRecords(t *testing.T) {
 		}
 		return nil
 	})
-	if err != nil || len(got.Lost) != 1 || got.Lost[0] != `key "u0007": it is odd` {
+	if err != nil || len(got.Lost) != 1 || got.Lost[0].Why != `key "u0007": it is odd` {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if left := count(t, fs); left != 39 {
 		t.Errorf("%d users are left", left)
+	}
+}
+
+// A repair of a sound store changes nothing, and a second one in the same second has another name.
+func TestRepairOfASoundStore(t *testing.T) {
+	fs := filled(t, 40)
+	before := files(t, fs)
+	got, err := Repair(fs, "store", "aside", sound)
+	if err != nil || len(got.Lost) != 0 || got.Backup != "" || got.Keys != 41 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if !reflect.DeepEqual(files(t, fs), before) {
+		t.Error("a sound store was changed")
+	}
+	for _, want := range []string{"aside", "aside-2"} {
+		got, err := Repair(fs, "store", "aside", func(k, _ []byte) error { return errors.New("it is odd") })
+		if err != nil || got.Backup != want {
+			t.Errorf("%+v, %v", got, err)
+		}
 	}
 }

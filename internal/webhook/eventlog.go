@@ -78,16 +78,11 @@ func logKey(app uint32, position uint64) []byte {
 func (l *eventLog) load() error {
 	var fault error
 	err := l.storage.Scan([]byte{kindLog, logEnd}, []byte{kindLog, logEnd + 1}, func(key, value []byte) bool {
-		k, r := reader{b: key}, reader{b: value}
-		k.take(2)
-		app := uint32(k.uint(4))
-		version := r.byte()
-		a := &appLog{epoch: r.uint(8), next: r.uint(8)}
-		if k.bad || r.bad || len(k.b)+len(r.b) != 0 || version != logVersion || a.next == 0 {
-			fault = fmt.Errorf("%w: end of a log at key %x", ErrCorrupt, key)
+		app, a, err := decodeLogEnd(key, value)
+		if err != nil {
+			fault = err
 			return false
 		}
-		a.first = a.next
 		l.apps[app] = a
 		return true
 	})
@@ -98,6 +93,20 @@ func (l *eventLog) load() error {
 		}))
 	}
 	return cmp.Or(err, fault)
+}
+
+// decodeLogEnd reads the end of a log, which has no entries yet.
+func decodeLogEnd(key, value []byte) (app uint32, a *appLog, err error) {
+	k, r := reader{b: key}, reader{b: value}
+	k.take(2)
+	app = uint32(k.uint(4))
+	version := r.byte()
+	a = &appLog{epoch: r.uint(8), next: r.uint(8)}
+	if k.bad || r.bad || len(k.b)+len(r.b) != 0 || version != logVersion || a.next == 0 {
+		err = fmt.Errorf("%w: end of a log at key %x", ErrCorrupt, key)
+	}
+	a.first = a.next
+	return app, a, err
 }
 
 func (l *eventLog) appLocked(app uint32) *appLog {
