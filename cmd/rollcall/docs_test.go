@@ -68,6 +68,7 @@ func TestCurlExamples(t *testing.T) {
 	}
 	s := running(t, startServer)
 	login(t, s.addr["native"], "alice", codec.Android)
+	s.command(t, "app", "create", "--app", "88888888") // the one that README makes
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "admin-token"), "dev\n", 0o600)
 	writeFile(t, filepath.Join(dir, "bin", "rollcall"), fmt.Sprintf("#!/bin/sh\n%s=1 exec '%s' \"$@\"\n", asServer, os.Args[0]), 0o700)
