@@ -67,6 +67,10 @@ func writeNote(fs vfs.FS, dir string, n note) error {
 	if err := fs.Rename(path+".tmp", path); err != nil {
 		return err
 	}
+	return syncDir(fs, dir)
+}
+
+func syncDir(fs vfs.FS, dir string) error {
 	d, err := fs.OpenDir(dir)
 	if err != nil {
 		return err
