@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/rollcall-im/rollcall/internal/directory"
@@ -8,7 +9,7 @@ import (
 	"github.com/rollcall-im/rollcall/internal/store"
 )
 
-// CheckRecord reports what is wrong with a record that the journal writes; of
+// CheckRecord reports what is wrong with a record that the directory writes; of
 // other keys it knows nothing.
 func CheckRecord(key, value []byte) error {
 	_, err := DescribeRecord(key, value)
@@ -44,8 +45,26 @@ func DescribeRecord(key, value []byte) (any, error) {
 			return nil, err
 		}
 		return hideSecrets(a), nil
+	case store.PrefixMeta:
+		return nil, checkMeta(key, value)
 	}
 	return nil, nil
+}
+
+// checkMeta reports what is wrong with the facts of a run of the node.
+func checkMeta(key, value []byte) error {
+	alive := bytes.HasPrefix(key, alivePrefix)
+	if !alive && !bytes.Equal(key, keyBoot) {
+		return nil
+	}
+	_, err := readNumber(value)
+	if alive && len(key) != len(alivePrefix)+8 {
+		err = errRecord
+	}
+	if err != nil {
+		return fmt.Errorf("key %q: %w", key, err)
+	}
+	return nil
 }
 
 // hidden stands in a dump for a secret.

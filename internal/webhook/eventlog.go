@@ -78,13 +78,9 @@ func logKey(app uint32, position uint64) []byte {
 func (l *eventLog) load() error {
 	var fault error
 	err := l.storage.Scan([]byte{kindLog, logEnd}, []byte{kindLog, logEnd + 1}, func(key, value []byte) bool {
-		k, r := reader{b: key}, reader{b: value}
-		k.take(2)
-		app := uint32(k.uint(4))
-		version := r.byte()
-		a := &appLog{epoch: r.uint(8), next: r.uint(8)}
-		if k.bad || r.bad || len(k.b)+len(r.b) != 0 || version != logVersion || a.next == 0 {
-			fault = fmt.Errorf("%w: end of a log at key %x", ErrCorrupt, key)
+		var app uint32
+		var a *appLog
+		if app, a, fault = decodeLogEnd(key, value); fault != nil {
 			return false
 		}
 		a.first = a.next
@@ -98,6 +94,19 @@ func (l *eventLog) load() error {
 		}))
 	}
 	return cmp.Or(err, fault)
+}
+
+// decodeLogEnd reads where a log ends.
+func decodeLogEnd(key, value []byte) (app uint32, a *appLog, err error) {
+	k, r := reader{b: key}, reader{b: value}
+	k.take(2)
+	app = uint32(k.uint(4))
+	version := r.byte()
+	a = &appLog{epoch: r.uint(8), next: r.uint(8)}
+	if k.bad || r.bad || len(k.b)+len(r.b) != 0 || version != logVersion || a.next == 0 {
+		return 0, nil, fmt.Errorf("%w: end of a log at key %x", ErrCorrupt, key)
+	}
+	return app, a, nil
 }
 
 func (l *eventLog) appLocked(app uint32) *appLog {
