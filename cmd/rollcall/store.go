@@ -7,12 +7,15 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/rollcall-im/rollcall/internal/embedded"
 	"github.com/rollcall-im/rollcall/internal/store"
+	"github.com/rollcall-im/rollcall/internal/webhook"
 )
 
 func cmdStore(e env, args []string) error {
@@ -49,6 +52,7 @@ func storeBackup(e env, fs *flag.FlagSet, args []string) error {
 		return err
 	}
 	if *dir == "" {
+		c.http.patient = true // to another file system all files are copied
 		_, err = c.call(e, "POST", "store/backup", map[string]any{"Dir": abs})
 	} else {
 		err = backupStopped(*dir, abs)
@@ -60,10 +64,34 @@ func storeBackup(e env, fs *flag.FlagSet, args []string) error {
 	return nil
 }
 
-func backupStopped(dataDir, to string) error {
+// keepOwner returns what gives the files of a store to the store's owner: those
+// that a command of root makes in it are else in the way of the server's user.
+func keepOwner(dir string) (restore func() error) {
+	info, err := os.Stat(dir)
+	if err != nil || os.Geteuid() != 0 {
+		return func() error { return nil }
+	}
+	was := info.Sys().(*syscall.Stat_t)
+	uid, gid := int(was.Uid), int(was.Gid)
+	return func() error {
+		return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+			if err == nil {
+				err = os.Lchown(path, uid, gid)
+			}
+			if errors.Is(err, fs.ErrNotExist) { // a server has it open, and removes what is obsolete
+				return nil
+			}
+			return err
+		})
+	}
+}
+
+func backupStopped(dataDir, to string) (err error) {
 	if _, err := os.Stat(storeDir(dataDir)); err != nil {
 		return fmt.Errorf("there is no store: %w", err)
 	}
+	restore := keepOwner(storeDir(dataDir))
+	defer func() { err = errors.Join(err, restore()) }()
 	s, err := store.Open(store.Options{Dir: storeDir(dataDir), MinFree: -1, Ballast: -1})
 	if err != nil {
 		return err
@@ -88,12 +116,19 @@ func (c storeCounts) print(e env) {
 	}
 }
 
+// openReader opens the store of a server that is stopped. That makes a lock.
+func openReader(dataDir string) (*store.Reader, error) {
+	restore := keepOwner(storeDir(dataDir))
+	r, err := store.OpenReader(nil, storeDir(dataDir))
+	return r, errors.Join(err, restore())
+}
+
 func storeCheck(e env, fs *flag.FlagSet, args []string) (err error) {
 	dir := dataDir(e, fs)
 	if err := noArgs(fs, args); err != nil {
 		return err
 	}
-	r, err := store.OpenReader(nil, storeDir(*dir))
+	r, err := openReader(*dir)
 	if err != nil {
 		return err
 	}
@@ -109,7 +144,7 @@ func storeCheck(e env, fs *flag.FlagSet, args []string) (err error) {
 	counts, bad := storeCounts{}, 0
 	err = r.Scan(nil, nil, func(k, v []byte) bool {
 		counts[k[0]]++
-		if err := embedded.CheckRecord(k, v); err != nil {
+		if err := checkRecord(k, v); err != nil {
 			bad++
 			fmt.Fprintf(e.stderr, "bad: %v\n", err)
 		}
@@ -124,6 +159,21 @@ func storeCheck(e env, fs *flag.FlagSet, args []string) (err error) {
 	}
 	fmt.Fprintln(e.stdout, "the store is sound")
 	return nil
+}
+
+// describeRecord is what a record says, as a value for JSON; nil if it has no words for it.
+func describeRecord(k, v []byte) (any, error) {
+	record, err := embedded.DescribeRecord(k, v)
+	if record == nil && err == nil {
+		record, err = webhook.DescribeRecord(k, v)
+	}
+	return record, err
+}
+
+// checkRecord reports what is wrong with a record: a server would refuse the store for it.
+func checkRecord(k, v []byte) error {
+	_, err := describeRecord(k, v)
+	return err
 }
 
 // dumped is a line of a dump.
@@ -141,7 +191,7 @@ func storeDump(e env, fs *flag.FlagSet, args []string) (err error) {
 	if err := noArgs(fs, args); err != nil {
 		return err
 	}
-	r, err := store.OpenReader(nil, storeDir(*dir))
+	r, err := openReader(*dir)
 	if err != nil {
 		return err
 	}
@@ -171,7 +221,7 @@ func storeDump(e env, fs *flag.FlagSet, args []string) (err error) {
 
 func dumpRecord(kind string, k, v []byte) dumped {
 	d := dumped{Kind: kind, Bytes: len(v)}
-	record, err := embedded.DescribeRecord(k, v)
+	record, err := describeRecord(k, v)
 	switch {
 	case err != nil:
 		d.Key, d.Fault = fmt.Sprintf("%q", k), err.Error()
@@ -192,7 +242,9 @@ func storeRepair(e env, fs *flag.FlagSet, args []string) error {
 	if _, err := os.Stat(at); err != nil {
 		return fmt.Errorf("there is no store: %w", err)
 	}
-	s, err := store.Repair(nil, at, at+".damaged-"+time.Now().UTC().Format("20060102T150405Z"), embedded.CheckRecord)
+	restore := keepOwner(at)
+	s, err := store.Repair(nil, at, at+".damaged-"+time.Now().UTC().Format("20060102T150405Z"), checkRecord)
+	err = errors.Join(err, restore())
 	for _, lost := range s.Lost {
 		fmt.Fprintln(e.stderr, "lost:", lost)
 	}
