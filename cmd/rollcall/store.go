@@ -8,9 +8,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/rollcall-im/rollcall/internal/embedded"
@@ -52,6 +54,7 @@ func storeBackup(e env, fs *flag.FlagSet, args []string) error {
 		return err
 	}
 	if *dir == "" {
+		c.http.patient = true // to another file system all files are copied
 		_, err = c.call(e, "POST", "store/backup", map[string]any{"Dir": abs})
 	} else {
 		err = backupStopped(*dir, abs)
@@ -63,11 +66,35 @@ func storeBackup(e env, fs *flag.FlagSet, args []string) error {
 	return nil
 }
 
-func backupStopped(dataDir, to string) error {
+// keepOwner returns what gives the files of a store to the store's owner: those
+// that a command of root makes in it are else in the way of the server's user.
+func keepOwner(dir string) (restore func() error) {
+	info, err := os.Stat(dir)
+	if err != nil || os.Geteuid() != 0 {
+		return func() error { return nil }
+	}
+	was := info.Sys().(*syscall.Stat_t)
+	uid, gid := int(was.Uid), int(was.Gid)
+	return func() error {
+		return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+			if err == nil {
+				err = os.Lchown(path, uid, gid)
+			}
+			if errors.Is(err, fs.ErrNotExist) { // a server has it open, and removes what is obsolete
+				return nil
+			}
+			return err
+		})
+	}
+}
+
+func backupStopped(dataDir, to string) (err error) {
 	at, err := existingStore(dataDir)
 	if err != nil {
 		return err
 	}
+	restore := keepOwner(at)
+	defer func() { err = errors.Join(err, restore()) }()
 	s, err := store.Open(store.Options{Dir: at, MinFree: -1, Ballast: -1})
 	if errors.Is(err, store.ErrLocked) {
 		return fmt.Errorf("%w, or leave --data-dir out to ask it for the copy", err)
@@ -108,12 +135,15 @@ func existingStore(dir string) (string, error) {
 	return at, nil
 }
 
+// openReader opens the store of a server that is stopped. That makes a lock.
 func openReader(dir string) (*store.Reader, error) {
 	at, err := existingStore(dir)
 	if err != nil {
 		return nil, err
 	}
-	return store.OpenReader(nil, at)
+	restore := keepOwner(at)
+	r, err := store.OpenReader(nil, at)
+	return r, errors.Join(err, restore())
 }
 
 // survey is what a reading of a whole store finds.
@@ -137,7 +167,7 @@ func (s *survey) see(key, value []byte) error {
 	return nil
 }
 
-// describeRecord asks whose key it is what a record says.
+// describeRecord is what a record says, as a value for JSON; nil if nobody has words for it.
 func describeRecord(key, value []byte) (any, error) {
 	if record, err := embedded.DescribeRecord(key, value); record != nil || err != nil {
 		return record, err
@@ -275,8 +305,9 @@ func storeRepair(e env, fs *flag.FlagSet, args []string) error {
 		return err
 	}
 	found := survey{counts: storeCounts{}}
+	restore := keepOwner(at)
 	s, err := store.Repair(nil, at, at+".damaged-"+time.Now().UTC().Format("20060102T150405Z"), found.see)
-	if err != nil {
+	if err = errors.Join(err, restore()); err != nil {
 		return err
 	}
 	if s.Backup == "" {
