@@ -169,9 +169,9 @@ func TestCheckFindsWhatAStartRefuses(t *testing.T) {
 				refused.kill(t)
 				t.Error("the server starts")
 			}
-			offline(t, exitError, "the store is damaged, 1 records", "store", "check", "--data-dir", data)
+			offline(t, exitError, "bad records: 1", "store", "check", "--data-dir", data)
 			offline(t, exitOK, `"Fault":`, "store", "dump", "--data-dir", data)
-			offline(t, exitError, "1 parts are lost", "store", "repair", "--data-dir", data)
+			offline(t, exitError, "lost parts: 1", "store", "repair", "--data-dir", data)
 			offline(t, exitOK, "the store is sound", "store", "check", "--data-dir", data)
 			reopen(t, dir)
 		})

@@ -183,19 +183,30 @@ func (s *survey) lost(l store.Loss) string {
 		}
 		return fmt.Sprintf("all that was written after %s (the last sign of life that is left): %s", s.alive.UTC().Format(time.RFC3339), l.Why)
 	}
-	var kinds []string
+	var all, some []string
 	for _, p := range store.Prefixes {
-		lower, upper := store.Bounds(p.Prefix)
-		if l.Upper != nil && bytes.Compare(l.Upper, lower) <= 0 || bytes.Compare(l.Lower, upper) >= 0 {
-			continue
+		if p.Prefix == store.PrefixMeta {
+			continue // a repair gives it a format, and a start its facts
 		}
-		if s.counts[p.Prefix] == 0 {
-			kinds = append(kinds, "all "+p.Name)
-		} else {
-			kinds = append(kinds, "some "+p.Name)
+		lower, upper := store.Bounds(p.Prefix)
+		switch {
+		case l.Upper != nil && bytes.Compare(l.Upper, lower) <= 0 || bytes.Compare(l.Lower, upper) >= 0:
+		case s.counts[p.Prefix] == 0:
+			all = append(all, p.Name)
+		default:
+			some = append(some, p.Name)
 		}
 	}
-	return fmt.Sprintf("%s that there were: %s", strings.Join(kinds, ", "), l.Why)
+	text := "facts about the node's runs"
+	switch {
+	case len(all) > 0 && len(some) > 0:
+		text = "all there was of " + strings.Join(all, ", ") + "; some of " + strings.Join(some, ", ")
+	case len(all) > 0:
+		text = "all there was of " + strings.Join(all, ", ")
+	case len(some) > 0:
+		text = "some of " + strings.Join(some, ", ")
+	}
+	return text + ": " + l.Why
 }
 
 func storeCheck(e env, fs *flag.FlagSet, args []string) (err error) {
@@ -226,13 +237,13 @@ func storeCheck(e env, fs *flag.FlagSet, args []string) (err error) {
 		fault = r.CheckLevels()
 	}
 	if fault != nil {
-		fmt.Fprintln(e.stderr, "damaged:", fault)
+		fmt.Fprintln(e.stderr, "damaged:", strings.TrimPrefix(fault.Error(), store.ErrCorrupt.Error()+": "))
 	}
 	for _, l := range lost {
 		fmt.Fprintln(e.stderr, "lost:", found.lost(l))
 	}
 	if fault != nil || len(lost) > 0 || found.bad > 0 {
-		return fmt.Errorf("the store is damaged, %d records and %d ranges; \"rollcall store repair\" keeps what can be read, restoring a backup may lose less", found.bad, len(lost))
+		return fmt.Errorf("the store is damaged (bad records: %d, lost parts: %d); \"rollcall store repair\" keeps what can be read, restoring a backup may lose less", found.bad, len(lost))
 	}
 	fmt.Fprintln(e.stdout, "the store is sound")
 	return nil
@@ -321,7 +332,7 @@ func storeRepair(e env, fs *flag.FlagSet, args []string) error {
 	found.counts.print(e)
 	fmt.Fprintf(e.stdout, "the damaged store is %s\n", s.Backup)
 	if len(s.Lost) > 0 {
-		return fmt.Errorf("the store is repaired, and not all of it could be kept: %d parts are lost", len(s.Lost))
+		return fmt.Errorf("the store is repaired, and not all of it could be kept (lost parts: %d)", len(s.Lost))
 	}
 	return nil
 }

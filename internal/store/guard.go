@@ -323,7 +323,7 @@ func brief(err error) string {
 	for _, line := range strings.Split(err.Error(), "\n") {
 		line = strings.ReplaceAll(line, "<corruption detail carrier>", "")
 		for _, part := range strings.Split(line, "; ") {
-			part = strings.TrimPrefix(strings.Trim(part, " ;:"), "pebble: ")
+			part = strings.ReplaceAll(strings.Trim(part, " ;:"), "pebble: ", "")
 			if part != "" && !slices.Contains(said, part) {
 				said = append(said, part)
 			}

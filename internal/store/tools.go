@@ -55,6 +55,9 @@ func OpenReader(fs vfs.FS, dir string) (*Reader, error) {
 		return nil, errors.Join(fmt.Errorf("cannot open the store in %q: %w", dir, err), lock.Close())
 	}
 	r.lock = lock
+	if _, err := checkFormat(r.db); r.Fault == nil && errors.Is(err, ErrCorrupt) {
+		r.Fault = err
+	}
 	return r, nil
 }
 
