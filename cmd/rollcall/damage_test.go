@@ -7,8 +7,10 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rollcall-im/rollcall/codec"
+	"github.com/rollcall-im/rollcall/internal/store"
 )
 
 // storeFiles is what a store's folder holds, but for the lock.
@@ -126,5 +128,28 @@ func TestFirstStartOnAFullDisk(t *testing.T) {
 	}
 	if !strings.Contains(err.Error(), "cannot create app 1400000000: the disk has ") || !strings.Contains(err.Error(), "store-min-free") || strings.Contains(err.Error(), "try again") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestLostInWords: ranges of keys are no words for an operator.
+func TestLostInWords(t *testing.T) {
+	s := survey{counts: storeCounts{store.PrefixUsers: 18}}
+	for _, c := range []struct {
+		l    store.Loss
+		want string
+	}{
+		{store.Loss{Upper: []byte("mboot\x00"), Why: "w"}, "all there was of apps, dead letters, event log: w"},
+		{store.Loss{Lower: []byte("d\x01"), Upper: []byte("u\x01"), Why: "w"}, "all there was of outbox, dead letters, event log; some of users: w"},
+		{store.Loss{Lower: []byte("u\x01"), Why: "w"}, "some of users: w"},
+		{store.Loss{Lower: []byte("ma"), Upper: []byte("mb"), Why: "w"}, "facts about the node's runs: w"},
+		{store.Loss{Newest: true, Why: "w"}, "all that was written last: w"},
+	} {
+		if got := s.lost(c.l); got != c.want {
+			t.Errorf("%+v: %q, want %q", c.l, got, c.want)
+		}
+	}
+	s.alive = time.Unix(1_700_000_000, 0)
+	if got := s.lost(store.Loss{Newest: true, Why: "w"}); got != "all that was written after 2023-11-14T22:13:20Z (the last sign of life that is left): w" {
+		t.Errorf("%q", got)
 	}
 }

@@ -1,13 +1,27 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rollcall-im/rollcall/codec"
+	"github.com/rollcall-im/rollcall/internal/clock"
+	"github.com/rollcall-im/rollcall/internal/directory"
+	"github.com/rollcall-im/rollcall/internal/embedded"
+	"github.com/rollcall-im/rollcall/internal/metrics"
+	"github.com/rollcall-im/rollcall/internal/presence"
+	"github.com/rollcall-im/rollcall/internal/store"
 )
 
 // kill ends a server as a power switch would, as far as the process goes.
@@ -133,6 +147,150 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Errorf("the system's words for a lock: %s", out)
 	}
 	waitStatus(t, running, "alice", "PushOnline")
+}
+
+// TestCheckFindsWhatAStartRefuses: whatever the record is of, the check says so,
+// and what a repair leaves can be started.
+func TestCheckFindsWhatAStartRefuses(t *testing.T) {
+	for _, key := range []string{"u\x00", "a\x00", "mboot", "malive/12345678", "o\x00", "d\x00", "e\x00\x00\x00\x00\x07"} {
+		t.Run(fmt.Sprintf("%q", key), func(t *testing.T) {
+			dir := t.TempDir()
+			data := filepath.Join(dir, "data")
+			s, err := store.Open(store.Options{Dir: storeDir(data), MinFree: -1, Ballast: -1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan error, 1)
+			s.Commit(func(w store.Writer) { w.Set([]byte(key), []byte("?")) }, func(err error) { done <- err })
+			if err := errors.Join(<-done, s.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if refused, err := startServer(devArgs(dir)...); err == nil {
+				refused.kill(t)
+				t.Error("the server starts")
+			}
+			offline(t, exitError, "bad records: 1", "store", "check", "--data-dir", data)
+			offline(t, exitOK, `"Fault":`, "store", "dump", "--data-dir", data)
+			offline(t, exitError, "lost parts: 1", "store", "repair", "--data-dir", data)
+			offline(t, exitOK, "the store is sound", "store", "check", "--data-dir", data)
+			reopen(t, dir)
+		})
+	}
+}
+
+// TestOverdueAtStart: users whose retention ended while nobody ran expire at
+// once, which is before the node has all its parts; each is told.
+func TestOverdueAtStart(t *testing.T) {
+	const users = 300
+	dir := t.TempDir()
+	s, err := store.Open(store.Options{Dir: storeDir(dir), MinFree: -1, Ballast: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	past := time.Unix(1_650_000_000, 0)
+	d, err := embedded.New(embedded.Options{Store: s, Clock: clock.NewManual(past)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var answers sync.WaitGroup
+	answers.Add(1 + 2*users)
+	d.UpdateApp(&directory.UpdateAppOp{SDKAppID: 7, Create: true, NowMS: past.UnixMilli(), Done: func(*directory.UpdateAppOp) { answers.Done() }, Mutate: func(a *directory.App) error {
+		a.Webhook.URL, a.ExpiryEvent = "http://127.0.0.1:1/", true
+		return nil
+	}})
+	for i := range users {
+		key, dev := presence.Key{App: 7, UserID: fmt.Sprint("u", i)}, presence.Device{Platform: presence.Android, ID: "d"}
+		link := presence.Link{Node: 1, ID: presence.MakeLinkID(0, uint32(i+1), 1)}
+		for d.App(7) == nil {
+			time.Sleep(time.Millisecond)
+		}
+		d.Login(&directory.LoginOp{Key: key, Done: func(*directory.LoginOp) { answers.Done() }, Login: presence.Login{
+			Device: dev, Cred: presence.Credential{SigTimeS: past.Unix()}, Link: link, NowMS: past.UnixMilli(),
+		}})
+		d.Leave(&directory.LeaveOp{Key: key, Platform: dev.Platform, DeviceID: dev.ID, Node: 1, Link: link.ID, Reason: presence.LeaveLinkClosed, NowMS: past.UnixMilli(), Done: func(*directory.LeaveOp) { answers.Done() }})
+	}
+	answers.Wait()
+	if err := errors.Join(d.Close(), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+
+	c, err := loadConfig(env{stdout: io.Discard, stderr: io.Discard, getenv: func(string) (string, bool) { return "", false }}, "serve", []string{"--dev", "--data-dir", dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{log: slog.New(slog.DiscardHandler), metrics: metrics.NewSet()}
+	budget := splitFiles(1024, c)
+	if err := errors.Join(n.startStore(c, budget), n.startDirectory(c, budget)); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(deadline); n.webhook.Stats().Outbox.Events < users && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	if got := n.webhook.Stats().Outbox.Events; got != users {
+		t.Errorf("%d events of %d users who expired", got, users)
+	}
+	if err := n.stop(time.Second); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestStoreKeepsItsOwner: what root makes in the store of a server that runs as
+// somebody else is that user's; else the server could not open it again.
+func TestStoreKeepsItsOwner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("wants root")
+	}
+	const nobody = 65534
+	dir := t.TempDir()
+	data := filepath.Join(dir, "data")
+	s, err := store.Open(store.Options{Dir: storeDir(data), MinFree: -1, Ballast: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	owned := func(visit func(path string, uid uint32)) {
+		err := filepath.WalkDir(storeDir(data), func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			info, err := d.Info()
+			if err == nil {
+				visit(path, info.Sys().(*syscall.Stat_t).Uid)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	owned(func(path string, _ uint32) {
+		if err := os.Lchown(path, nobody, nobody); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if err := os.Remove(filepath.Join(storeDir(data), "LOCK")); err != nil { // a restored copy has none
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"check"}, {"dump"}, {"backup", "--to", filepath.Join(dir, "copy")}, {"repair"}} {
+		offline(t, exitOK, "", append(append([]string{"store"}, args...), "--data-dir", data)...)
+		owned(func(path string, uid uint32) {
+			if uid != nobody {
+				t.Errorf("after %q %s belongs to %d", args[0], path, uid)
+			}
+		})
+	}
+}
+
+// TestPatientBackup: a copy to another disk may take longer than other calls.
+func TestPatientBackup(t *testing.T) {
+	for patient, want := range map[bool]time.Duration{false: callTimeout, true: 0} {
+		c, err := (&httpFlags{patient: patient}).client("http://127.0.0.1:1")
+		if err != nil || c.Timeout != want {
+			t.Errorf("patient %t: time-out %v, %v", patient, c.Timeout, err)
+		}
+	}
 }
 
 // offline runs a command that needs no server and checks what it says.

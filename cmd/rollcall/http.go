@@ -26,7 +26,8 @@ const maxAnswer = 16 << 20
 
 // httpFlags are what calls to the REST API and to the console have in common.
 type httpFlags struct {
-	caFile string
+	caFile  string
+	patient bool // wait for an answer as long as it takes
 }
 
 func (h *httpFlags) register(fs *flag.FlagSet) {
@@ -36,6 +37,9 @@ func (h *httpFlags) register(fs *flag.FlagSet) {
 // client returns an HTTP client for a server at base.
 func (h *httpFlags) client(base string) (*http.Client, error) {
 	c := &http.Client{Timeout: callTimeout}
+	if h.patient {
+		c.Timeout = 0
+	}
 	if h.caFile == "" {
 		return c, nil
 	}

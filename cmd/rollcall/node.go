@@ -148,8 +148,12 @@ func (n *node) startDirectory(c *config.Config, b fileBudget) (err error) {
 	if n.store != nil {
 		kept = outboxStorage{n.store}
 	}
+	// Users whose retention is over expire as soon as the directory is there, and
+	// their events ask for the app before n.dir is set.
+	opened := make(chan struct{})
+	defer close(opened)
 	n.webhook, err = webhook.New(webhook.Options{
-		App:     func(id uint32) *directory.App { return n.dir.App(id) },
+		App:     func(id uint32) *directory.App { <-opened; return n.dir.App(id) },
 		Storage: kept, Lossy: c.SyncInterval > 0,
 		Metrics: n.metrics, Logger: n.log,
 		MaxEvents: c.WebhookOutboxEvents, MaxDeadLetters: c.WebhookDeadLetters, Full: webhook.FullPolicy(c.WebhookOutboxFull),

@@ -8,9 +8,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/rollcall-im/rollcall/internal/embedded"
@@ -52,6 +54,7 @@ func storeBackup(e env, fs *flag.FlagSet, args []string) error {
 		return err
 	}
 	if *dir == "" {
+		c.http.patient = true // to another file system all files are copied
 		_, err = c.call(e, "POST", "store/backup", map[string]any{"Dir": abs})
 	} else {
 		err = backupStopped(*dir, abs)
@@ -63,11 +66,35 @@ func storeBackup(e env, fs *flag.FlagSet, args []string) error {
 	return nil
 }
 
-func backupStopped(dataDir, to string) error {
+// keepOwner returns what gives the files of a store to the store's owner: those
+// that a command of root makes in it are else in the way of the server's user.
+func keepOwner(dir string) (restore func() error) {
+	info, err := os.Stat(dir)
+	if err != nil || os.Geteuid() != 0 {
+		return func() error { return nil }
+	}
+	was := info.Sys().(*syscall.Stat_t)
+	uid, gid := int(was.Uid), int(was.Gid)
+	return func() error {
+		return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+			if err == nil {
+				err = os.Lchown(path, uid, gid)
+			}
+			if errors.Is(err, fs.ErrNotExist) { // a server has it open, and removes what is obsolete
+				return nil
+			}
+			return err
+		})
+	}
+}
+
+func backupStopped(dataDir, to string) (err error) {
 	at, err := existingStore(dataDir)
 	if err != nil {
 		return err
 	}
+	restore := keepOwner(at)
+	defer func() { err = errors.Join(err, restore()) }()
 	s, err := store.Open(store.Options{Dir: at, MinFree: -1, Ballast: -1})
 	if errors.Is(err, store.ErrLocked) {
 		return fmt.Errorf("%w, or leave --data-dir out to ask it for the copy", err)
@@ -108,12 +135,15 @@ func existingStore(dir string) (string, error) {
 	return at, nil
 }
 
+// openReader opens the store of a server that is stopped. That makes a lock.
 func openReader(dir string) (*store.Reader, error) {
 	at, err := existingStore(dir)
 	if err != nil {
 		return nil, err
 	}
-	return store.OpenReader(nil, at)
+	restore := keepOwner(at)
+	r, err := store.OpenReader(nil, at)
+	return r, errors.Join(err, restore())
 }
 
 // survey is what a reading of a whole store finds.
@@ -137,7 +167,7 @@ func (s *survey) see(key, value []byte) error {
 	return nil
 }
 
-// describeRecord asks whose key it is what a record says.
+// describeRecord is what a record says, as a value for JSON; nil if nobody has words for it.
 func describeRecord(key, value []byte) (any, error) {
 	if record, err := embedded.DescribeRecord(key, value); record != nil || err != nil {
 		return record, err
@@ -153,19 +183,30 @@ func (s *survey) lost(l store.Loss) string {
 		}
 		return fmt.Sprintf("all that was written after %s (the last sign of life that is left): %s", s.alive.UTC().Format(time.RFC3339), l.Why)
 	}
-	var kinds []string
+	var all, some []string
 	for _, p := range store.Prefixes {
-		lower, upper := store.Bounds(p.Prefix)
-		if l.Upper != nil && bytes.Compare(l.Upper, lower) <= 0 || bytes.Compare(l.Lower, upper) >= 0 {
-			continue
+		if p.Prefix == store.PrefixMeta {
+			continue // a repair gives it a format, and a start its facts
 		}
-		if s.counts[p.Prefix] == 0 {
-			kinds = append(kinds, "all "+p.Name)
-		} else {
-			kinds = append(kinds, "some "+p.Name)
+		lower, upper := store.Bounds(p.Prefix)
+		switch {
+		case l.Upper != nil && bytes.Compare(l.Upper, lower) <= 0 || bytes.Compare(l.Lower, upper) >= 0:
+		case s.counts[p.Prefix] == 0:
+			all = append(all, p.Name)
+		default:
+			some = append(some, p.Name)
 		}
 	}
-	return fmt.Sprintf("%s that there were: %s", strings.Join(kinds, ", "), l.Why)
+	text := "facts about the node's runs"
+	switch {
+	case len(all) > 0 && len(some) > 0:
+		text = "all there was of " + strings.Join(all, ", ") + "; some of " + strings.Join(some, ", ")
+	case len(all) > 0:
+		text = "all there was of " + strings.Join(all, ", ")
+	case len(some) > 0:
+		text = "some of " + strings.Join(some, ", ")
+	}
+	return text + ": " + l.Why
 }
 
 func storeCheck(e env, fs *flag.FlagSet, args []string) (err error) {
@@ -196,13 +237,13 @@ func storeCheck(e env, fs *flag.FlagSet, args []string) (err error) {
 		fault = r.CheckLevels()
 	}
 	if fault != nil {
-		fmt.Fprintln(e.stderr, "damaged:", fault)
+		fmt.Fprintln(e.stderr, "damaged:", strings.TrimPrefix(fault.Error(), store.ErrCorrupt.Error()+": "))
 	}
 	for _, l := range lost {
 		fmt.Fprintln(e.stderr, "lost:", found.lost(l))
 	}
 	if fault != nil || len(lost) > 0 || found.bad > 0 {
-		return fmt.Errorf("the store is damaged, %d records and %d ranges; \"rollcall store repair\" keeps what can be read, restoring a backup may lose less", found.bad, len(lost))
+		return fmt.Errorf("the store is damaged (bad records: %d, lost parts: %d); \"rollcall store repair\" keeps what can be read, restoring a backup may lose less", found.bad, len(lost))
 	}
 	fmt.Fprintln(e.stdout, "the store is sound")
 	return nil
@@ -275,8 +316,9 @@ func storeRepair(e env, fs *flag.FlagSet, args []string) error {
 		return err
 	}
 	found := survey{counts: storeCounts{}}
+	restore := keepOwner(at)
 	s, err := store.Repair(nil, at, at+".damaged-"+time.Now().UTC().Format("20060102T150405Z"), found.see)
-	if err != nil {
+	if err = errors.Join(err, restore()); err != nil {
 		return err
 	}
 	if s.Backup == "" {
@@ -290,7 +332,7 @@ func storeRepair(e env, fs *flag.FlagSet, args []string) error {
 	found.counts.print(e)
 	fmt.Fprintf(e.stdout, "the damaged store is %s\n", s.Backup)
 	if len(s.Lost) > 0 {
-		return fmt.Errorf("the store is repaired, and not all of it could be kept: %d parts are lost", len(s.Lost))
+		return fmt.Errorf("the store is repaired, and not all of it could be kept (lost parts: %d)", len(s.Lost))
 	}
 	return nil
 }

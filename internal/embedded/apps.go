@@ -213,9 +213,11 @@ func (a *apps) finish(op *directory.UpdateAppOp, app *directory.App, err error) 
 }
 
 // publish replaces the registry by one with the new settings.
-func (a *apps) publish(app *directory.App) {
+func (a *apps) publish(changed ...*directory.App) {
 	byID := maps.Clone(a.load().byID)
-	byID[app.SDKAppID] = &tenant{app: app, settings: app.Settings()}
+	for _, app := range changed {
+		byID[app.SDKAppID] = &tenant{app: app, settings: app.Settings()}
+	}
 	sorted := make([]*directory.App, 0, len(byID))
 	for _, t := range byID {
 		sorted = append(sorted, t.app)

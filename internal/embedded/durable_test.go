@@ -519,6 +519,9 @@ func TestDamagedRecords(t *testing.T) {
 			if !errors.Is(err, errRecord) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%v, want %s", err, c.want)
 			}
+			if err := CheckRecord(c.key, c.value); !errors.Is(err, errRecord) {
+				t.Errorf("what a start refuses, a check finds sound: %v", err)
+			}
 		})
 	}
 }

@@ -10,6 +10,13 @@ import (
 	"github.com/rollcall-im/rollcall/internal/store"
 )
 
+// CheckRecord reports what is wrong with a record that the directory writes; of
+// other keys it knows nothing.
+func CheckRecord(key, value []byte) error {
+	_, err := DescribeRecord(key, value)
+	return err
+}
+
 // StoredUser is a user as a dump shows it.
 type StoredUser struct {
 	Key   presence.Key
@@ -25,10 +32,10 @@ type StoredApp struct {
 
 // SignOfLife returns when the node was alive last, if the key is that of such a sign.
 func SignOfLife(key, value []byte) (at time.Time, ok bool) {
-	ms, err := readNumber(value)
-	if err != nil || !bytes.HasPrefix(key, alivePrefix) {
+	if !bytes.HasPrefix(key, alivePrefix) || checkMeta(key, value) != nil {
 		return time.Time{}, false
 	}
+	ms, _ := readNumber(value) // checked
 	return time.UnixMilli(int64(ms)), true
 }
 
@@ -54,8 +61,26 @@ func DescribeRecord(key, value []byte) (any, error) {
 			return nil, err
 		}
 		return hideSecrets(a), nil
+	case store.PrefixMeta:
+		return nil, checkMeta(key, value)
 	}
 	return nil, nil
+}
+
+// checkMeta reports what is wrong with the facts of a run of the node.
+func checkMeta(key, value []byte) error {
+	alive := bytes.HasPrefix(key, alivePrefix)
+	if !alive && !bytes.Equal(key, keyBoot) {
+		return nil
+	}
+	_, err := readNumber(value)
+	if alive && len(key) != len(alivePrefix)+8 {
+		err = errRecord
+	}
+	if err != nil {
+		return fmt.Errorf("key %q: %w", key, err)
+	}
+	return nil
 }
 
 // hidden stands in a dump for a secret.

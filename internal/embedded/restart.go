@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/presence"
 	"github.com/rollcall-im/rollcall/internal/store"
 	"github.com/rollcall-im/rollcall/shard"
@@ -30,6 +31,7 @@ const (
 // recover loads what the store holds. Nobody uses the directory yet.
 func (d *Directory) recover(j *durable) error {
 	lower, upper := store.Bounds(store.PrefixApps)
+	var apps []*directory.App
 	var bad error
 	err := j.store.Scan(lower, upper, func(k, v []byte) bool {
 		app, err := readApp(k, v)
@@ -37,12 +39,13 @@ func (d *Directory) recover(j *durable) error {
 			bad = err
 			return false
 		}
-		d.apps.publish(app)
+		apps = append(apps, app)
 		return true
 	})
 	if err := firstOf(bad, err); err != nil {
 		return fmt.Errorf("cannot load the apps: %w", err)
 	}
+	d.apps.publish(apps...) // at once: each publication copies all
 	var u presence.User
 	lower, upper = store.Bounds(store.PrefixUsers)
 	err = j.store.Scan(lower, upper, func(k, v []byte) bool {

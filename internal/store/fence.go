@@ -91,6 +91,13 @@ func (f *fence) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 		}
 		return nil, err
 	}
+	if isMarker(f.FS.PathBase(name)) {
+		// Pebble syncs the directory once, with the manifest and its marker new: a power
+		// loss may leave the marker of a manifest that is not there.
+		if err := syncDir(f.FS, f.dir); err != nil {
+			return nil, err
+		}
+	}
 	return f.wrap(f.FS.Create(name, c))
 }
 

@@ -67,6 +67,10 @@ func writeNote(fs vfs.FS, dir string, n note) error {
 	if err := fs.Rename(path+".tmp", path); err != nil {
 		return err
 	}
+	return syncDir(fs, dir)
+}
+
+func syncDir(fs vfs.FS, dir string) error {
 	d, err := fs.OpenDir(dir)
 	if err != nil {
 		return err
@@ -319,7 +323,7 @@ func brief(err error) string {
 	for _, line := range strings.Split(err.Error(), "\n") {
 		line = strings.ReplaceAll(line, "<corruption detail carrier>", "")
 		for _, part := range strings.Split(line, "; ") {
-			part = strings.TrimPrefix(strings.Trim(part, " ;:"), "pebble: ")
+			part = strings.ReplaceAll(strings.Trim(part, " ;:"), "pebble: ", "")
 			if part != "" && !slices.Contains(said, part) {
 				said = append(said, part)
 			}

@@ -20,6 +20,8 @@ var Prefixes = []struct {
 	{PrefixOutbox, "outbox"}, {PrefixDeadLetters, "dead letters"}, {PrefixEventLog, "event log"},
 }
 
+const lastPrefix = PrefixUsers
+
 // Format is the version of all that is written under the keys. A store of a
 // higher one is refused; of a lower one its owners read it and write this one.
 const Format = 1

@@ -55,6 +55,9 @@ func OpenReader(fs vfs.FS, dir string) (*Reader, error) {
 		return nil, errors.Join(fmt.Errorf("cannot open the store in %q: %w", dir, err), lock.Close())
 	}
 	r.lock = lock
+	if _, err := checkFormat(r.db); r.Fault == nil && errors.Is(err, ErrCorrupt) {
+		r.Fault = err
+	}
 	return r, nil
 }
 
@@ -122,7 +125,7 @@ func (r *Reader) Walk(visit func(key, value []byte)) (lost []Loss) {
 		if n := len(lost); n > 0 && bytes.Equal(lost[n-1].Upper, last) {
 			lost[n-1].Upper = next
 		} else {
-			lost = append(lost, Loss{Lower: last, Upper: next, Why: brief(err)})
+			lost = append(lost, Loss{Lower: last, Upper: next, Why: why(err)})
 		}
 		if next == nil {
 			return lost
@@ -131,55 +134,46 @@ func (r *Reader) Walk(visit func(key, value []byte)) (lost []Loss) {
 	}
 }
 
-// resume returns a key behind key from which on reading goes on; nil if there is
-// none. It tries ever larger steps: what follows the damaged block is lost up to
-// the next key of the step that passes it.
+// resume returns where reading goes on behind key, which is the first key in a
+// damaged part or before it; nil if nothing can be read behind it. Nobody can ask for the
+// keys of what cannot be read, so it feels its way: byte by byte it looks for the
+// least that can be read from, and goes on below it.
 func (r *Reader) resume(key []byte) []byte {
-	table := r.behind(key)
-	for n := len(key); n > 0; n-- {
-		step := append([]byte(nil), key[:n]...)
-		for step[n-1] < 0xff {
-			step[n-1]++
-			if table != nil && bytes.Compare(table, step) < 0 {
-				if r.readable(table) {
-					return table
-				}
-				table = r.behind(table)
+	best := []byte(nil)
+	for step := []byte(nil); len(step) < maxKey; {
+		n := len(step)
+		b := 0
+		if n < len(key) && bytes.HasPrefix(key, step) {
+			b = int(key[n]) + 1 // up to there it is key's turn, or before it
+		}
+		step = append(step, 0)
+		for ; b < 256; b++ {
+			step[n] = byte(b)
+			if best != nil && bytes.Compare(step, best) >= 0 {
+				break
 			}
 			if r.readable(step) {
-				return step
+				best = append([]byte(nil), step...)
+				break
 			}
 		}
-	}
-	for ; table != nil; table = r.behind(table) {
-		if r.readable(table) {
-			return table
+		if b == 0 { // nothing lies between the step before and this one
+			break
 		}
+		step[n] = byte(b - 1)
 	}
-	return nil
+	if best == nil || best[0] > lastPrefix {
+		return nil
+	}
+	return best
 }
+
+// maxKey is more than the bytes of a key that tell one from the next.
+const maxKey = 80
 
 // readable reports whether the first key from lower on can be read.
 func (r *Reader) readable(lower []byte) bool {
 	return scan(r.db, lower, nil, func(_, _ []byte) bool { return false }) == nil
-}
-
-// behind returns a key behind the first table that ends at or behind key; nil if
-// there is none.
-func (r *Reader) behind(key []byte) (next []byte) {
-	levels, err := r.db.SSTables()
-	if err != nil {
-		return nil
-	}
-	for _, level := range levels {
-		for _, t := range level {
-			end := append(append([]byte(nil), t.Largest.UserKey...), 0)
-			if string(end) > string(key) && (next == nil || string(end) < string(next)) {
-				next = end
-			}
-		}
-	}
-	return next
 }
 
 // CheckLevels reports whether the levels of the tree fit together.

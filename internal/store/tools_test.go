@@ -204,3 +204,27 @@ func TestRepairOfASoundStore(t *testing.T) {
 		}
 	}
 }
+
+// A store that says of no format is refused, and a repair gives it one.
+func TestRepairOfALostFormat(t *testing.T) {
+	fs := filled(t, 40)
+	s, err := Open(small(Options{FS: fs}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustCommit(t, s, func(w Writer) { w.Delete(keyFormat) })
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	before := files(t, fs)
+	if _, err := Open(small(Options{FS: fs})); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "no format") || !reflect.DeepEqual(before, files(t, fs)) {
+		t.Errorf("Open: %v", err)
+	}
+	got, err := Repair(fs, "store", "aside", sound)
+	if err != nil || got.Backup != "aside" || len(got.Lost) != 0 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if left := count(t, fs); left != 40 {
+		t.Errorf("%d users are left", left)
+	}
+}

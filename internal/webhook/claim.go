@@ -223,8 +223,8 @@ func (m *Memory) Skip(app uint32, ids []uint64, max int) int {
 	m.mu.Lock()
 	defer m.unlock()
 	letters := m.dead.pick(app, ids, max)
+	m.dead.removeAll(letters)
 	for _, l := range letters {
-		m.dead.remove(l)
 		m.keep.dropLetter(l)
 		m.keep.dropEvent(&l.Event)
 	}

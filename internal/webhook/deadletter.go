@@ -71,6 +71,17 @@ func (d *deadLetters) remove(l *DeadLetter) {
 	}
 }
 
+// removeAll takes letters, the oldest first, out of the list in one pass.
+func (d *deadLetters) removeAll(letters []*DeadLetter) {
+	d.list = slices.DeleteFunc(d.list, func(l *DeadLetter) bool {
+		if len(letters) == 0 || letters[0] != l {
+			return false
+		}
+		letters = letters[1:]
+		return true
+	})
+}
+
 func (d *deadLetters) find(id uint64) (int, bool) {
 	return slices.BinarySearchFunc(d.list, id, func(l *DeadLetter, id uint64) int { return cmp.Compare(l.ID, id) })
 }

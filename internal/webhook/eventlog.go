@@ -78,11 +78,12 @@ func logKey(app uint32, position uint64) []byte {
 func (l *eventLog) load() error {
 	var fault error
 	err := l.storage.Scan([]byte{kindLog, logEnd}, []byte{kindLog, logEnd + 1}, func(key, value []byte) bool {
-		app, a, err := decodeLogEnd(key, value)
-		if err != nil {
-			fault = err
+		var app uint32
+		var a *appLog
+		if app, a, fault = decodeLogEnd(key, value); fault != nil {
 			return false
 		}
+		a.first = a.next
 		l.apps[app] = a
 		return true
 	})
@@ -95,7 +96,7 @@ func (l *eventLog) load() error {
 	return cmp.Or(err, fault)
 }
 
-// decodeLogEnd reads the end of a log, which has no entries yet.
+// decodeLogEnd reads where a log ends.
 func decodeLogEnd(key, value []byte) (app uint32, a *appLog, err error) {
 	k, r := reader{b: key}, reader{b: value}
 	k.take(2)
@@ -103,10 +104,9 @@ func decodeLogEnd(key, value []byte) (app uint32, a *appLog, err error) {
 	version := r.byte()
 	a = &appLog{epoch: r.uint(8), next: r.uint(8)}
 	if k.bad || r.bad || len(k.b)+len(r.b) != 0 || version != logVersion || a.next == 0 {
-		err = fmt.Errorf("%w: end of a log at key %x", ErrCorrupt, key)
+		return 0, nil, fmt.Errorf("%w: end of a log at key %x", ErrCorrupt, key)
 	}
-	a.first = a.next
-	return app, a, err
+	return app, a, nil
 }
 
 func (l *eventLog) appLocked(app uint32) *appLog {

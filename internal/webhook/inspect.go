@@ -1,64 +1,97 @@
 package webhook
 
 import (
-	"encoding/binary"
+	"bytes"
 	"encoding/json"
 	"fmt"
-	"slices"
 
 	"github.com/rollcall-im/rollcall/internal/presence"
 )
 
-// StoredEvent is what a dump shows of a key of the outbox, the dead letters or the
-// log.
+// StoredEvent is an event of the outbox or of a log as a dump shows it.
 type StoredEvent struct {
-	Key      presence.Key
-	Seq      uint64          `json:",omitempty"` // the user's EventSeq
-	ID       string          `json:",omitempty"` // the webhook-id
-	QueuedMS int64           `json:",omitempty"`
-	Replayed bool            `json:",omitempty"`
-	Event    json.RawMessage `json:",omitempty"` // the body of the request
-
-	LetterID uint64 `json:",omitempty"` // of a dead letter; its event is in the outbox, by Seq
-	Cause    string `json:",omitempty"`
-	DeadMS   int64  `json:",omitempty"`
-
-	Position uint64 `json:",omitempty"` // in the log of its app
-	Next     uint64 `json:",omitempty"` // of the end of a log: the position after it
+	Key         presence.Key
+	ID          string // webhook-id
+	QueuedMS    int64
+	ClientIP    string
+	OptPlatform string
+	Replayed    bool            `json:",omitempty"`
+	Position    uint64          `json:",omitempty"` // in the log
+	Event       json.RawMessage // the body
 }
 
-// DescribeRecord returns what a key of ours says, as a value for JSON; nil for
-// a key of somebody else.
+// StoredLetter is a dead letter as a dump shows it; its event is in the outbox.
+type StoredLetter struct {
+	ID       uint64
+	Key      presence.Key
+	EventSeq uint64
+	Cause    string
+	DeadMS   int64
+}
+
+// StoredLogEnd is where the log of an app ends.
+type StoredLogEnd struct {
+	App  uint32
+	Next uint64 // position of the next event
+}
+
+// CheckRecord reports what is wrong with a record of a Storage: New would fail on
+// it, or the event could not be told. Of other keys it knows nothing.
+func CheckRecord(key, value []byte) error {
+	_, err := DescribeRecord(key, value)
+	return err
+}
+
+// DescribeRecord returns what a record of a Storage says, as a value for JSON: a
+// StoredEvent, StoredLetter or StoredLogEnd; nil for a key of somebody else.
 func DescribeRecord(key, value []byte) (any, error) {
 	if len(key) == 0 {
 		return nil, nil
 	}
-	switch {
-	case key[0] == kindOutbox:
+	switch key[0] {
+	case kindOutbox:
 		e, err := decodeEvent(value)
-		if err == nil && !slices.Equal(key, outboxKey(e.Key, e.Seq)) {
-			err = fmt.Errorf("%w: key %x", ErrCorrupt, key)
+		if err == nil && !bytes.Equal(key, outboxKey(e.Key, e.Seq)) {
+			err = fmt.Errorf("%w: it is event %d of %q", ErrCorrupt, e.Seq, e.Key.UserID)
 		}
-		return describeEvent(&e, 0), err
-	case key[0] == kindDead:
+		return describeEvent(key, &e, 0, err)
+	case kindDead:
 		l, err := decodeLetter(key, value)
-		return &StoredEvent{Key: l.Event.Key, Seq: l.Event.Seq, LetterID: l.ID, Cause: l.Cause, DeadMS: l.DeadMS}, err
-	case key[0] == kindLog && len(key) == 6 && key[1] == logEnd:
-		app, end, err := decodeLogEnd(key, value)
-		return &StoredEvent{Key: presence.Key{App: app}, Next: end.next}, err
-	case key[0] == kindLog && len(key) == 14 && key[1] == logEntry:
-		e, err := decodeEvent(value)
-		return describeEvent(&e, binary.BigEndian.Uint64(key[6:])), err
-	case key[0] == kindLog:
-		return nil, fmt.Errorf("%w: key %x", ErrCorrupt, key)
+		if err != nil {
+			return nil, err
+		}
+		return StoredLetter{l.ID, l.Event.Key, l.Event.Seq, l.Cause, l.DeadMS}, nil
+	case kindLog:
+		return describeLog(key, value)
 	}
 	return nil, nil
 }
 
-func describeEvent(e *Event, position uint64) *StoredEvent {
-	s := &StoredEvent{Key: e.Key, Seq: e.Seq, ID: e.ID(), QueuedMS: e.QueuedMS, Replayed: e.Replayed, Position: position}
-	if json.Valid(e.Body) {
-		s.Event = e.Body
+func describeLog(key, value []byte) (any, error) {
+	if len(key) > 1 && key[1] == logEnd {
+		app, a, err := decodeLogEnd(key, value)
+		if err != nil {
+			return nil, err
+		}
+		return StoredLogEnd{app, a.next}, nil
 	}
-	return s
+	k := reader{b: key}
+	k.take(2)
+	app, position := uint32(k.uint(4)), k.uint(8)
+	e, err := decodeEvent(value)
+	if err == nil && (k.bad || !bytes.Equal(key, logKey(app, position)) || e.Key.App != app) {
+		err = fmt.Errorf("%w: it is event %d of %q", ErrCorrupt, e.Seq, e.Key.UserID)
+	}
+	return describeEvent(key, &e, position, err)
+}
+
+func describeEvent(key []byte, e *Event, position uint64, err error) (any, error) {
+	if err != nil {
+		return nil, fmt.Errorf("key %q: %w", key, err)
+	}
+	s := StoredEvent{e.Key, e.ID(), e.QueuedMS, e.IP(), e.OptPlatform, e.Replayed, position, e.Body}
+	if !json.Valid(s.Event) {
+		return nil, fmt.Errorf("key %q: %w: its body is no JSON", key, ErrCorrupt)
+	}
+	return s, nil
 }

@@ -3,44 +3,61 @@ package webhook
 import (
 	"encoding/json"
 	"errors"
-	"strings"
 	"testing"
+	"time"
 
-	"github.com/rollcall-im/rollcall/internal/presence"
+	"github.com/rollcall-im/rollcall/internal/clock"
 )
 
-// A dump shows of each key what it is about, and finds one that is damaged.
-func TestDescribeRecord(t *testing.T) {
-	e := Event{Key: presence.Key{App: 7, UserID: "alice"}, Seq: 3, QueuedMS: 5, Body: []byte(`{"Info":1}`)}
-	l := DeadLetter{ID: 9, Event: e, Cause: CauseFull, DeadMS: 6}
-	event := appendEvent(nil, &e)
-	for _, c := range []struct {
-		key, value []byte
-		want       string // "" = damaged
-	}{
-		{outboxKey(e.Key, 3), event, `"Seq":3,"ID":"` + e.ID() + `","QueuedMS":5,"Event":{"Info":1}`},
-		{outboxKey(e.Key, 4), event, ""},
-		{outboxKey(e.Key, 3), event[1:], ""},
-		{deadKey(7, 9), appendLetter(nil, &l), `"LetterID":9,"Cause":"full","DeadMS":6`},
-		{deadKey(7, 9), nil, ""},
-		{logKey(7, 12), event, `"Position":12`},
-		{logKey(7, 12), nil, ""},
-		{logEndKey(7), nil, ""},
-		{[]byte{kindLog, 5}, event, ""},
-	} {
-		got, err := DescribeRecord(c.key, c.value)
-		text, jerr := json.Marshal(got)
-		if jerr != nil {
-			t.Fatal(jerr)
+// Every record that a dispatcher writes is sound and can be shown; with a byte
+// less none is. What New refuses is what CheckRecord finds.
+func TestInspect(t *testing.T) {
+	store := newMemStorage()
+	d, err := NewDurable(MemoryOptions{}, store, clock.System{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := newEventLog(store, 10, 7, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var events []Event
+	for seq := uint64(1); seq <= 2; seq++ {
+		ts := login(1, "u", seq)
+		events = append(events, newEvent(&ts, 7, 1000))
+	}
+	store.Commit(func(w Writer) {
+		d.Record(w, events)
+		log.record(w, []recordedEvent{{event: events[0]}, {event: events[1]}})
+	}, func(error) {})
+	if _, err := d.Append(events, 1000); err != nil {
+		t.Fatal(err)
+	}
+	batch, _ := d.Claim(1, 1000, 1)
+	d.Bury(batch, CauseGaveUp, 2000)
+	d.Close(time.Second)
+	kinds := map[byte]int{}
+	for key, value := range store.visible {
+		kinds[key[0]]++
+		record, err := DescribeRecord([]byte(key), []byte(value))
+		if err != nil || record == nil {
+			t.Errorf("key %q: %v, %v", key, record, err)
 		}
-		switch {
-		case c.want == "" && !errors.Is(err, ErrCorrupt):
-			t.Errorf("key %x, value %x: %v", c.key, c.value, err)
-		case c.want != "" && (err != nil || !strings.Contains(string(text), c.want)):
-			t.Errorf("key %x: %s, %v, want %s", c.key, text, err, c.want)
+		if text, err := json.Marshal(record); err != nil {
+			t.Errorf("key %q: %s, %v", key, text, err)
+		}
+		for _, bad := range [][2]string{{key, value[:len(value)-1]}, {key + "x", value}, {key, ""}, {key[:1], value}} {
+			if err := CheckRecord([]byte(bad[0]), []byte(bad[1])); !errors.Is(err, ErrCorrupt) {
+				t.Errorf("key %q with value %q: %v", bad[0], bad[1], err)
+			}
 		}
 	}
-	if got, err := DescribeRecord([]byte("ualice"), nil); got != nil || err != nil {
-		t.Errorf("somebody else's key: %v, %v", got, err)
+	if kinds[kindOutbox] != 2 || kinds[kindDead] != 1 || kinds[kindLog] != 3 {
+		t.Errorf("the store has %v", kinds)
+	}
+	for _, key := range []string{"", "u123", "mboot"} {
+		if record, err := DescribeRecord([]byte(key), nil); record != nil || err != nil {
+			t.Errorf("key %q of somebody else: %v, %v", key, record, err)
+		}
 	}
 }
