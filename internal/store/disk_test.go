@@ -167,11 +167,12 @@ func diskFaults(t *testing.T, seed uint64) int64 {
 	return f.hit.Load()
 }
 
-// A disk that fails at the last step of opening, with a log replayed and Pebble
-// at work on what came of it, makes the opening fail and not the process end.
-func TestFaultAtTheEndOfOpening(t *testing.T) {
-	for _, match := range []string{".dbtmp", "OPTIONS", ".log"} {
-		for after := range int64(4) {
+// A disk that fails at some step of the opening, with a log replayed and Pebble
+// at work on what came of it, makes the opening fail; the process does not end, and
+// the opening does.
+func TestFaultWhileOpening(t *testing.T) {
+	for _, match := range []string{".dbtmp", "OPTIONS", ".log", ".sst", "MANIFEST", "marker", ""} {
+		for after := range int64(6) {
 			for range 10 {
 				mem := vfs.NewMem()
 				s, err := Open(small(Options{FS: mem}))
@@ -185,10 +186,16 @@ func TestFaultAtTheEndOfOpening(t *testing.T) {
 				f := &fault{err: syscall.ENOSPC, only: func(op errorfs.Op) bool { return strings.Contains(op.Path, match) }}
 				f.after.Store(after)
 				f.on.Store(true)
-				s, err = Open(small(Options{FS: errorfs.Wrap(mem, f)}))
-				if err == nil { // it was not met, or after the opening
-					_ = s.Close()
-				}
+				over := make(chan error, 1)
+				go func() {
+					s, err := Open(small(Options{FS: errorfs.Wrap(mem, f)}))
+					if err == nil { // it was not met, or after the opening
+						_ = s.Close()
+					}
+					over <- nil
+				}()
+				_ = wait(t, over) // whatever came of it
+				f.on.Store(false)
 				if got := content(t, open(t, Options{FS: mem})); got != "ua=1" {
 					t.Errorf("%s after %d: the store holds %q", match, after, got)
 				}
@@ -245,6 +252,60 @@ func TestPowerLossInDiskTrouble(t *testing.T) {
 }
 
 // While it is read-only the store refuses at once, says so, and can be read.
+// What a cut fence swallows is never acknowledged: the handle has failed by then.
+func TestFailedBeforeCut(t *testing.T) {
+	h := &handle{s: &Store{}, down: make(chan struct{})}
+	h.fence = newFence(vfs.Default, vfs.Default, "store", h.fail)
+	var failing sync.WaitGroup
+	h.mu.Lock() // it cannot have failed yet
+	failing.Go(func() { h.fail(syscall.EIO) })
+	for range 10_000 {
+		runtime.Gosched()
+		if h.fence.check() != nil {
+			t.Error("the fence was cut of a handle that had not failed")
+			break
+		}
+	}
+	h.mu.Unlock()
+	failing.Wait()
+	if h.fence.check() == nil {
+		t.Error("the fence was not cut")
+	}
+}
+
+// Everybody is told of a failure, also those who call while it happens: nobody
+// waits until the disk is well.
+func TestEverybodyIsToldOfAFailure(t *testing.T) {
+	for round := range 200 {
+		f := &fault{err: syscall.EIO}
+		f.after.Store(int64(round % 7))
+		s, err := Open(small(Options{FS: errorfs.Wrap(vfs.NewMem(), f), MaxGroup: 2, CheckEvery: time.Hour}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.on.Store(true)
+		var callers, told sync.WaitGroup
+		for range 8 {
+			callers.Go(func() {
+				for refused := new(atomic.Bool); !refused.Load(); {
+					told.Add(1)
+					s.Commit(set("ua", "1"), func(err error) {
+						if err != nil {
+							refused.Store(true)
+						}
+						told.Done()
+					})
+				}
+			})
+		}
+		callers.Wait()
+		all := make(chan error)
+		go func() { told.Wait(); close(all) }()
+		_ = wait(t, all)
+		s.Close()
+	}
+}
+
 func TestReadOnlyUntilTheDiskIsWell(t *testing.T) {
 	c := clock.NewManual(time.Unix(1_700_000_000, 0))
 	f := &fault{err: syscall.EIO}

@@ -72,7 +72,9 @@ func (s *Store) openHandle() (*handle, error) {
 	h.fence = newFence(s.fs, s.opts.FS, s.opts.Dir, h.fail)
 	db, err := pebble.Open(s.opts.Dir, h.options())
 	if err != nil {
+	h.fence.opening.Store(true)
 		return nil, describe(err)
+	h.fence.opening.Store(false)
 	}
 	h.db = db
 	if err := h.isFailed(); err != nil { // its log's errors do not show otherwise
@@ -327,6 +329,9 @@ func (h *handle) fail(err error) {
 	h.mu.Lock()
 	first := h.failed == nil
 	if first {
+//
+// The order is what counts: a write that the cut fence swallows must find the
+// handle failed when it is to be acknowledged.
 		h.failed = err
 	}
 	h.mu.Unlock()
