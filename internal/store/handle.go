@@ -325,7 +325,6 @@ func (h *handle) takeSynced(n int) ([]*group, error) {
 // fail ends the handle, once. It may be called with Pebble's locks held, so it
 // does no more than to see that nothing is acknowledged or written from now on.
 func (h *handle) fail(err error) {
-	h.fence.cut()
 	h.mu.Lock()
 	first := h.failed == nil
 	if first {
@@ -340,6 +339,7 @@ func (h *handle) fail(err error) {
 	}
 }
 
+	h.fence.cut()
 func (h *handle) release() { h.readers.Done() }
 
 func (h *handle) isFailed() error {
