@@ -105,7 +105,7 @@ func TestDiskFaults(t *testing.T) {
 			t.Fatalf("replay with -crash.first=%d -crash.seeds=1", seed)
 		}
 	}
-	if met < *crashSeeds/4 {
+	if met < *crashSeeds/10 { // how many do depends on the machine's speed: a group is one write
 		t.Errorf("of %d disks that should fail %d did", *crashSeeds, met)
 	}
 }
@@ -317,6 +317,9 @@ func TestReadOnlyUntilTheDiskIsWell(t *testing.T) {
 	f.on.Store(true)
 	if err := commit(t, s, set("ua", "2")); !errors.Is(err, ErrReadOnly) {
 		t.Fatalf("a commit that could not be synced: %v", err)
+	}
+	if got := content(t, s); got != "ua=1" {
+		t.Errorf("while read-only the store shows %q", got)
 	}
 	if err := commit(t, s, set("ub", "2")); !errors.Is(err, ErrReadOnly) || !strings.Contains(err.Error(), "input/output error") {
 		t.Errorf("a commit while read-only: %v", err)

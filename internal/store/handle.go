@@ -142,7 +142,10 @@ func (h *handle) checkFormat() error {
 
 // start begins to commit.
 func (h *handle) start() {
-	h.acked = h.db.NewSnapshot()
+	now := h.db.NewSnapshot()
+	h.mu.Lock()
+	h.acked = now
+	h.mu.Unlock()
 	h.s.queue.serve(h)
 	go h.commitLoop()
 	go h.ackLoop()
@@ -345,6 +348,17 @@ func (h *handle) release() { h.readers.Done() }
 func (h *handle) isFailed() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+// reader is what a reader of the handle is to see: of a failed one what was
+// acknowledged, not what is about to be undone.
+func (h *handle) reader() pebble.Reader {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.failed != nil && h.acked != nil {
+		return h.acked
+	}
+	return h.db
+}
+
 	return h.failed
 }
 

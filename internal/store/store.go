@@ -250,7 +250,7 @@ func (s *Store) Get(key []byte) (value []byte, ok bool, err error) {
 		return nil, false, err
 	}
 	defer h.release()
-	return get(h.db, key)
+	return get(h.reader(), key)
 }
 
 func get(r pebble.Reader, key []byte) ([]byte, bool, error) {
@@ -274,7 +274,7 @@ func (s *Store) Scan(lower, upper []byte, visit func(key, value []byte) bool) er
 		return err
 	}
 	defer h.release()
-	return scan(h.db, lower, upper, visit)
+	return scan(h.reader(), lower, upper, visit)
 }
 
 func scan(r pebble.Reader, lower, upper []byte, visit func(key, value []byte) bool) error {
