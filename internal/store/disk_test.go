@@ -427,6 +427,72 @@ func TestBallast(t *testing.T) {
 	}
 }
 
+// A ballast that could not save the handle is laid again when another one is open.
+func TestBallastAfterAFailure(t *testing.T) {
+	c := clock.NewManual(time.Unix(1_700_000_000, 0))
+	mem := vfs.NewMem()
+	f := &fault{err: syscall.ENOSPC, only: func(op errorfs.Op) bool { return strings.HasSuffix(op.Path, ".log") }}
+	s := open(t, Options{FS: errorfs.Wrap(mem, f), Clock: c, Ballast: 4096})
+	there := func() bool { _, err := mem.Stat("store/" + ballastFile); return err == nil }
+	f.on.Store(true)
+	if err := commit(t, s, set("ua", "1")); !errors.Is(err, ErrReadOnly) || there() {
+		t.Fatalf("a commit on a full disk: %v; the ballast is there: %t", err, there())
+	}
+	f.on.Store(false)
+	await(t, "it takes writes again", func() bool {
+		c.Advance(time.Second)
+		return commit(t, s, set("ua", "2")) == nil
+	})
+	await(t, "the ballast is laid again", there)
+}
+
+// The ballast of an earlier run makes room for a start on a full disk too.
+func TestBallastAtStart(t *testing.T) {
+	mem := vfs.NewMem()
+	s, err := Open(small(Options{FS: mem, Ballast: 4096}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustCommit(t, s, set("ua", "1"))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f := &fault{err: syscall.ENOSPC}
+	f.only = func(op errorfs.Op) bool { // full as long as the ballast is there
+		_, err := mem.Stat("store/" + ballastFile)
+		return err == nil && (op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpFileWrite) && !strings.Contains(op.Path, ballastFile)
+	}
+	f.on.Store(true)
+	s = open(t, Options{FS: errorfs.Wrap(mem, f), Ballast: 4096})
+	if got := content(t, s); got != "ua=1" {
+		t.Errorf("the store holds %q", got)
+	}
+}
+
+// A handle that fails while the store is being closed tells everybody, and is
+// not taken away from under those who see to what has failed.
+func TestFailureWhileClosing(t *testing.T) {
+	for round := range 300 {
+		f := &fault{err: syscall.EIO}
+		f.after.Store(int64(round % 5))
+		interval := time.Duration(round%2) * time.Hour
+		s, err := Open(small(Options{FS: errorfs.Wrap(vfs.NewMem(), f), MaxGroup: 2, CheckEvery: time.Hour, Interval: interval}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var told sync.WaitGroup
+		f.on.Store(true)
+		for i := range 20 {
+			told.Add(1)
+			s.Commit(set(fmt.Sprint("u", i), "1"), func(error) { told.Done() })
+		}
+		_ = s.Close()
+		all := make(chan error)
+		go func() { told.Wait(); close(all) }()
+		_ = wait(t, all)
+	}
+}
+
 // TestRealFullDisk fills a real file system of 8 MiB, with and without a margin.
 func TestRealFullDisk(t *testing.T) {
 	if os.Getuid() != 0 {

@@ -36,6 +36,8 @@ type handle struct {
 
 	committerDone, ackerDone, syncerDone chan struct{}
 
+	down chan struct{} // closed when it has failed
+
 	telling sync.Mutex // held while a group is taken out of flight and told
 
 	// Guarded by mu.
@@ -67,7 +69,7 @@ func (s *Store) openHandle() (*handle, error) {
 		s:             s,
 		written:       make(chan *group, maxInFlight),
 		committerDone: make(chan struct{}), ackerDone: make(chan struct{}), syncerDone: make(chan struct{}),
-		dirty: make(chan struct{}, 1),
+		dirty: make(chan struct{}, 1), down: make(chan struct{}),
 	}
 	h.fence = newFence(s.fs, s.opts.FS, s.opts.Dir, h.fail)
 	db, err := pebble.Open(s.opts.Dir, h.options())
@@ -340,6 +342,7 @@ func (h *handle) fail(err error) {
 	if first {
 		h.s.failed(h, err)
 	}
+		close(h.down)
 }
 
 	h.fence.cut()
@@ -383,14 +386,15 @@ func (h *handle) end() error {
 // not: after a failure a commit may wait inside Pebble for a flush that cannot
 // come, or have left Pebble's locks taken.
 func (h *handle) rest() bool {
-	if h.isFailed() != nil {
+	select {
+	case <-h.committerDone:
+	case <-h.down:
 		select {
 		case <-h.committerDone:
 		case <-time.After(restLimit):
 			return false
 		}
 	}
-	<-h.committerDone
 	<-h.ackerDone
 	close(h.dirty)
 	h.mu.Lock()

@@ -243,6 +243,7 @@ func (s *Store) Close() error {
 	return errors.Join(err, s.lock.Close())
 }
 
+	s.jobs.Wait() // it may have failed at the last
 // Get returns a copy of the value of key; false if there is none.
 func (s *Store) Get(key []byte) (value []byte, ok bool, err error) {
 	h, err := s.acquire()

@@ -39,7 +39,7 @@ func OpenReader(fs vfs.FS, dir string) (*Reader, error) {
 
 func openReader(fs vfs.FS, dir string) (*Reader, error) {
 	quiet := slog.New(slog.DiscardHandler)
-	h := &handle{s: &Store{opts: Options{Logger: quiet}}}
+	h := &handle{s: &Store{opts: Options{Logger: quiet}}, down: make(chan struct{})}
 	h.fence = newFence(fs, fs, dir, h.fail)
 	db, err := pebble.Open(dir, &pebble.Options{
 		FS: h.fence, ReadOnly: true, ErrorIfNotExists: true, FormatMajorVersion: pebbleFormat, Logger: pebbleLog{h},
