@@ -151,6 +151,7 @@ func (s *Store) reopen(old *handle, restore []keyValue) error {
 	}
 	s.meters.reopened.Inc()
 	h.start()
+	s.space.layBallast() // the disk was full perhaps
 	s.jobs.Add(1)
 	go s.retire(old)
 	return nil
