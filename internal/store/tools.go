@@ -1,10 +1,12 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -117,10 +119,15 @@ func Repair(fs vfs.FS, dir, aside string, keep func(key, value []byte) error) (s
 	if err != nil {
 		return s, fmt.Errorf("cannot read the store in %q, restore a backup: %w", dir, err)
 	}
-	if _, err := r.Format(); errors.Is(err, ErrTooNew) {
+	format, err := r.Format()
+	switch {
+	case errors.Is(err, ErrTooNew):
 		return s, errors.Join(err, r.Close())
+	case err != nil:
+		format = Format
+		s.Lost = append(s.Lost, fmt.Sprintf("the format, taken to be %d: %v", Format, err))
 	}
-	err = s.copy(fs, work, r, keep)
+	err = s.copy(fs, work, r, format, keep)
 	if err = errors.Join(err, r.Close()); err != nil {
 		return s, errors.Join(fmt.Errorf("cannot write the repaired store: %w", err), fs.RemoveAll(work))
 	}
@@ -164,17 +171,25 @@ func (w *withoutLogs) List(dir string) ([]string, error) {
 // Unwrap implements vfs.FS.
 func (w *withoutLogs) Unwrap() vfs.FS { return w.FS }
 
-// copy writes all that can be read to a new store.
-func (s *Salvage) copy(fs vfs.FS, work string, r *Reader, keep func(key, value []byte) error) error {
+// copy writes all that can be read to a new store, and the format anew: without
+// it nobody would open the store.
+func (s *Salvage) copy(fs vfs.FS, work string, r *Reader, format int, keep func(key, value []byte) error) error {
+	if err := fs.MkdirAll(work, 0o700); err != nil { // Pebble would let others look
+		return err
+	}
 	to, err := pebble.Open(work, &pebble.Options{FS: fs, FormatMajorVersion: pebbleFormat, Logger: quietLog{}})
 	if err != nil {
 		return err
 	}
-	var failed error
+	failed := to.Set(keyFormat, []byte(strconv.Itoa(format)), pebble.NoSync)
+	s.Keys++
 	for lower := []byte(nil); ; {
 		last := lower
 		err := r.Scan(lower, nil, func(k, v []byte) bool {
 			last = append(append([]byte(nil), k...), 0) // the next one
+			if bytes.Equal(k, keyFormat) {
+				return true
+			}
 			if err := keep(k, v); err != nil {
 				s.Lost = append(s.Lost, fmt.Sprintf("key %q: %v", k, err))
 				return true

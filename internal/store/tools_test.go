@@ -166,3 +166,31 @@ func TestRepairLeavesOutBadRecords(t *testing.T) {
 		t.Errorf("%d users are left", left)
 	}
 }
+
+// A store that has lost its format, or has an odd one, can be opened after a repair.
+func TestRepairOfTheFormat(t *testing.T) {
+	for name, write := range map[string]func(Writer){
+		"lost": func(w Writer) { w.Delete(keyFormat) },
+		"odd":  func(w Writer) { w.Set(keyFormat, []byte("one")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			fs := vfs.NewMem()
+			s, err := Open(small(Options{FS: fs}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			mustCommit(t, s, set("ua", "1"))
+			mustCommit(t, s, write)
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			got, err := Repair(fs, "store", "aside", sound)
+			if err != nil || got.Keys != 2 || len(got.Lost) != 1 || !strings.Contains(got.Lost[0], "format") {
+				t.Errorf("%+v, %v", got, err)
+			}
+			if got := content(t, open(t, Options{FS: fs})); got != "ua=1" {
+				t.Errorf("the store holds %q", got)
+			}
+		})
+	}
+}
