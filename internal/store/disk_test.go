@@ -252,7 +252,6 @@ func TestPowerLossInDiskTrouble(t *testing.T) {
 	}
 }
 
-// While it is read-only the store refuses at once, says so, and can be read.
 // What a cut fence swallows is never acknowledged: the handle has failed by then.
 func TestFailedBeforeCut(t *testing.T) {
 	h := &handle{s: &Store{}, down: make(chan struct{})}
@@ -307,6 +306,7 @@ func TestEverybodyIsToldOfAFailure(t *testing.T) {
 	}
 }
 
+// While it is read-only the store refuses at once, says so, and can be read.
 func TestReadOnlyUntilTheDiskIsWell(t *testing.T) {
 	c := clock.NewManual(time.Unix(1_700_000_000, 0))
 	f := &fault{err: syscall.EIO}

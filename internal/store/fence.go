@@ -224,7 +224,7 @@ func (f *fence) Rename(from, to string) error {
 // MkdirAll implements vfs.FS.
 func (f *fence) MkdirAll(dir string, perm os.FileMode) error {
 	if !f.owns(dir) {
-		return f.elsewhere.MkdirAll(dir, perm)
+		return f.elsewhere.MkdirAll(dir, perm&0o700) // a copy holds keys and tokens
 	}
 	if err := f.check(); err != nil {
 		return f.unless(err)

@@ -72,11 +72,11 @@ func (s *Store) openHandle() (*handle, error) {
 		dirty: make(chan struct{}, 1), down: make(chan struct{}),
 	}
 	h.fence = newFence(s.fs, s.opts.FS, s.opts.Dir, h.fail)
-	db, err := pebble.Open(s.opts.Dir, h.options())
-	if err != nil {
 	h.fence.opening.Store(true)
-		return nil, describe(err)
+	db, err := pebble.Open(s.opts.Dir, h.options())
 	h.fence.opening.Store(false)
+	if err != nil {
+		return nil, describe(err)
 	}
 	h.db = db
 	if err := h.isFailed(); err != nil { // its log's errors do not show otherwise
@@ -329,28 +329,25 @@ func (h *handle) takeSynced(n int) ([]*group, error) {
 
 // fail ends the handle, once. It may be called with Pebble's locks held, so it
 // does no more than to see that nothing is acknowledged or written from now on.
+//
+// The order is what counts: a write that the cut fence swallows must find the
+// handle failed when it is to be acknowledged.
 func (h *handle) fail(err error) {
 	h.mu.Lock()
 	first := h.failed == nil
 	if first {
-//
-// The order is what counts: a write that the cut fence swallows must find the
-// handle failed when it is to be acknowledged.
 		h.failed = err
 	}
 	h.mu.Unlock()
+	h.fence.cut()
 	if first {
 		h.s.failed(h, err)
-	}
 		close(h.down)
+	}
 }
 
-	h.fence.cut()
 func (h *handle) release() { h.readers.Done() }
 
-func (h *handle) isFailed() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 // reader is what a reader of the handle is to see: of a failed one what was
 // acknowledged, not what is about to be undone.
 func (h *handle) reader() pebble.Reader {
@@ -362,6 +359,9 @@ func (h *handle) reader() pebble.Reader {
 	return h.db
 }
 
+func (h *handle) isFailed() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	return h.failed
 }
 

@@ -45,6 +45,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -217,7 +218,11 @@ func (s *Store) open() (err error) {
 // lockDir takes the lock that keeps other processes out.
 func lockDir(fs vfs.FS, dir string) (io.Closer, error) {
 	l, err := fs.Lock(fs.PathJoin(dir, "LOCK"))
-	if err != nil {
+	var file *os.PathError
+	switch {
+	case errors.As(err, &file): // it could not even be made: a read-only disk, somebody else's directory
+		return nil, err
+	case err != nil:
 		return nil, fmt.Errorf("%w (%v)", ErrLocked, err)
 	}
 	return l, nil
@@ -238,12 +243,12 @@ func (s *Store) Close() error {
 	s.queue.close()
 	s.jobs.Wait()
 	err := s.handle.end()
+	s.jobs.Wait() // it may have failed at the last
 	s.queue.fail(ErrClosed, s.meters.closed)
 	s.cache.Unref()
 	return errors.Join(err, s.lock.Close())
 }
 
-	s.jobs.Wait() // it may have failed at the last
 // Get returns a copy of the value of key; false if there is none.
 func (s *Store) Get(key []byte) (value []byte, ok bool, err error) {
 	h, err := s.acquire()
@@ -299,6 +304,9 @@ func (s *Store) Checkpoint(dir string) error {
 		return err
 	}
 	defer h.release()
+	if err := h.isFailed(); err != nil { // Pebble might wait for ever
+		return fmt.Errorf("cannot copy the store, its disk fails: %w", err)
+	}
 	if err := h.db.Checkpoint(dir, pebble.WithFlushedWAL()); err != nil {
 		return fmt.Errorf("cannot copy the store to %q: %w", dir, err)
 	}
