@@ -298,7 +298,7 @@ func chase(users, ops int) string {
 	n, x := uint64(lines), uint64(1)
 	dependent := measure(1, ops, func(_, _ int) {
 		hi, _ := bits.Mul64(x*0xbf58476d1ce4e5b9, n)
-		x ^= t.arena.line(first + uint32(hi))[0].Load() + 1
+		x = x*0x94d049bb133111eb + t.arena.line(first + uint32(hi))[0].Load() // no xor: the same line twice in a row would close a circle of two
 	})
 	independent := measure(1, ops, func(_, i int) { x += t.arena.line(first + uint32(mulmod(uint64(i), n)))[0].Load() })
 	runtime.KeepAlive(x)

@@ -19,6 +19,7 @@ type agent struct {
 	rng *rand.Rand
 	dev []device
 
+	quiet  bool // it does not come back after the last kill
 	failed bool // it met what it cannot go on from; the report says what
 }
 
@@ -66,7 +67,9 @@ func (a *agent) run(ctx context.Context) {
 			return
 		}
 		if p.life != life {
-			a.restarted(p)
+			if a.restarted(p); a.quiet && a.d.isLast(p) {
+				return
+			}
 			life = p.life
 			continue
 		}
@@ -75,7 +78,8 @@ func (a *agent) run(ctx context.Context) {
 }
 
 // restarted lets some of the devices whose link a dead server has taken along
-// come back at once; the others are away.
+// come back at once; the others are away. Those of a quiet user are away for good
+// after the last kill: the server alone can tell that they are.
 func (a *agent) restarted(p *process) {
 	var lost []int
 	for i := range a.dev {
@@ -86,7 +90,7 @@ func (a *agent) restarted(p *process) {
 		}
 	}
 	for _, i := range lost {
-		if a.rng.IntN(10) < 6 && !a.failed {
+		if a.rng.IntN(10) < 6 && !a.failed && !(a.quiet && a.d.isLast(p)) {
 			a.login(p, i, true)
 		}
 	}

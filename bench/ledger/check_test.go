@@ -273,6 +273,9 @@ func TestFutures(t *testing.T) {
 			u.App.Policies = append(u.App.Policies, PolicyChange{Policy: Policy{"single", 1}, FromMS: 1050, ToMS: 1150, Outcome: Unknown},
 				PolicyChange{Policy: Policy{"dual", 1}, FromMS: 1160, ToMS: 1170, Outcome: Done})
 		}},
+		{"the run breaks off before all events have arrived", func(_ *History, u *User) {
+			u.Receipts, u.Final = u.Receipts[:3], nil
+		}},
 		{"the account is deleted at the end", func(_ *History, u *User) {
 			u.Steps = append(u.Steps, Step{Kind: Delete, Life: 1, FromMS: 15_000, ToMS: 15_002, Outcome: Done})
 			tell(u, 15_001, "Logout", "Unregister", "RESTAPI", 3, "Android")

@@ -87,7 +87,9 @@ func (d *driver) cast() (err error) {
 		}
 		d.h.Users = append(d.h.Users, u)
 		d.byUser[fmt.Sprintf("%d/%s", app.ID, u.ID)] = u
-		d.agents = append(d.agents, newAgent(d, app, u, r))
+		a := newAgent(d, app, u, r)
+		a.quiet = i%3 == 0 && d.o.Kills > 0
+		d.agents = append(d.agents, a)
 	}
 	return nil
 }
@@ -183,6 +185,9 @@ func (d *driver) serve(ctx context.Context, p *process, e end, first func()) err
 	}
 	return nil
 }
+
+// isLast reports whether p is the life after the last kill.
+func (d *driver) isLast(p *process) bool { return p.life == len(d.ends)-1 }
 
 // arm sets the counts at which the life ends.
 func (d *driver) arm(e end) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/rollcall-im/rollcall/codec"
@@ -96,8 +97,14 @@ func TestSchedule(t *testing.T) {
 	if count[killAtAck]+count[killAtReceipt]+count[killAtStart] != 50 || count[stopAtAck] != 5 || count[lastAtAck] != 1 {
 		t.Errorf("%v", count)
 	}
-	if count[killAtAck] < 20 || count[killAtReceipt] < 3 || count[killAtStart] < 1 {
-		t.Errorf("%v", count)
+	five := fmt.Sprint(schedule(7, 5, 100))
+	for _, kind := range []string{"kill at ack", "kill at webhook request", "after the start", "stop at ack", "end at ack 100"} {
+		if !strings.Contains(five, kind) {
+			t.Errorf("%s: there is no %s", five, kind)
+		}
+	}
+	if e := a[len(a)-2]; e.kind != killAtAck || e.n < longLife/2 {
+		t.Errorf("the last kill is %s, and leaves few links", e)
 	}
 	if a[len(a)-1] != (end{lastAtAck, 100}) {
 		t.Errorf("the last one is %s", a[len(a)-1])

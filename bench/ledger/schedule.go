@@ -47,22 +47,25 @@ const (
 )
 
 // schedule draws the ends of all lives: kills of them by SIGKILL, a clean stop
-// after every tenth, and the last. It depends on the seed alone.
+// after the fourth of every ten, and the last. It depends on the seed alone.
 func schedule(seed uint64, kills, acks int) []end {
 	r := rand.New(rand.NewPCG(seed, 'k'))
 	var out []end
 	for i := range kills {
 		e := end{killAtAck, 1 + r.Int64N(shortLife)}
-		switch what := r.IntN(10); {
-		case what < 2:
-			e = end{killAtReceipt, 1 + r.Int64N(shortLife)}
-		case what < 3:
+		switch { // five kills have each kind
+		case i%5 == 1:
 			e = end{killAtStart, 1 + r.Int64N(startDelay)}
-		case what < 6:
+		case i%5 == 2:
+			e = end{killAtReceipt, 1 + r.Int64N(shortLife)}
+		case r.IntN(2) == 0:
 			e.n = longLife/2 + r.Int64N(longLife/2)
 		}
+		if i == kills-1 { // with links enough that many are away at the end
+			e = end{killAtAck, longLife/2 + r.Int64N(longLife/2)}
+		}
 		out = append(out, e)
-		if i%10 == 4 {
+		if i%10 == 3 && i < kills-1 {
 			out = append(out, end{stopAtAck, 1 + r.Int64N(shortLife)})
 		}
 	}

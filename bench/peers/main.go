@@ -147,7 +147,7 @@ func (r *run) one(p *peer) (f figures, err error) {
 		return f, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	c := clients{p: p, addr: s.addr}
+	c := clients{p: p, addr: s.addr, crowd: byte(crowds.Add(1))}
 	defer c.close()
 	if err := c.raise(r.low); err != nil {
 		return f, err
@@ -185,6 +185,7 @@ func (r *run) one(p *peer) (f figures, err error) {
 type clients struct {
 	p     *peer
 	addr  string
+	crowd byte // names its source addresses
 	conns []net.Conn
 }
 
@@ -214,9 +215,13 @@ func (c *clients) raise(n int) error {
 	return errors.Join(errs...)
 }
 
+// crowds counts the clients of this run, so that each has source addresses of its
+// own: ports of those before it are still in TIME_WAIT.
+var crowds atomic.Int32
+
 // open connects and logs in. At most 10,000 links come from one source address.
 func (c *clients) open(i int) (net.Conn, error) {
-	d := net.Dialer{Timeout: answerTimeout, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 1, 0, byte(1+i/10_000))}, KeepAlive: -1}
+	d := net.Dialer{Timeout: answerTimeout, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 1, c.crowd, byte(1+i/10_000))}, KeepAlive: -1}
 	conn, err := d.Dial("tcp4", c.addr)
 	if err != nil {
 		return nil, err

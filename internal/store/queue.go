@@ -20,10 +20,19 @@ type submission struct {
 // Commits become durable, and are told, in the order of the calls. Commit does
 // not wait. A submission that is refused at once is told before it returns.
 func (s *Store) Commit(write func(Writer), done func(error)) {
-	if err, counter := s.queue.put(submission{write, done}); err != nil {
-		counter.Inc()
-		done(err)
+	err := s.queue.put(submission{write, done})
+	if err == nil {
+		return
 	}
+	counter := s.meters.closed
+	switch err {
+	case ErrReadOnly:
+		err, counter = s.readOnly(), s.meters.readOnly
+	case ErrBusy:
+		counter = s.meters.busy
+	}
+	counter.Inc()
+	done(err)
 }
 
 // queue holds what waits for the committer.
@@ -52,23 +61,24 @@ func (q *queue) len() int {
 	return len(q.waiting)
 }
 
-func (q *queue) put(sub submission) (error, *metrics.Counter) {
-	if q.s.refuse.Load() {
-		return q.s.readOnly(), q.s.meters.readOnly
-	}
+// put takes a submission in. A store that fails refuses first and empties the
+// queue then: looked at under mu, what comes too late for that is refused.
+func (q *queue) put(sub submission) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
 	case q.closed:
-		return ErrClosed, q.s.meters.closed
+		return ErrClosed
+	case q.s.refuse.Load():
+		return ErrReadOnly
 	case len(q.waiting) >= q.s.opts.MaxQueued:
-		return ErrBusy, q.s.meters.busy
+		return ErrBusy
 	}
 	q.waiting = append(q.waiting, sub)
 	if q.idle || len(q.waiting) == q.s.opts.MaxGroup {
 		q.cond.Broadcast()
 	}
-	return nil, nil
+	return nil
 }
 
 // maxInFlight bounds the groups between write and acknowledgement. Two would
