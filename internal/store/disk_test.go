@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -167,11 +168,12 @@ func diskFaults(t *testing.T, seed uint64) int64 {
 	return f.hit.Load()
 }
 
-// A disk that fails at the last step of opening, with a log replayed and Pebble
-// at work on what came of it, makes the opening fail and not the process end.
-func TestFaultAtTheEndOfOpening(t *testing.T) {
-	for _, match := range []string{".dbtmp", "OPTIONS", ".log"} {
-		for after := range int64(4) {
+// A disk that fails at some step of the opening, with a log replayed and Pebble
+// at work on what came of it, makes the opening fail; the process does not end, and
+// the opening does.
+func TestFaultWhileOpening(t *testing.T) {
+	for _, match := range []string{".dbtmp", "OPTIONS", ".log", ".sst", "MANIFEST", "marker", ""} {
+		for after := range int64(6) {
 			for range 10 {
 				mem := vfs.NewMem()
 				s, err := Open(small(Options{FS: mem}))
@@ -185,10 +187,16 @@ func TestFaultAtTheEndOfOpening(t *testing.T) {
 				f := &fault{err: syscall.ENOSPC, only: func(op errorfs.Op) bool { return strings.Contains(op.Path, match) }}
 				f.after.Store(after)
 				f.on.Store(true)
-				s, err = Open(small(Options{FS: errorfs.Wrap(mem, f)}))
-				if err == nil { // it was not met, or after the opening
-					_ = s.Close()
-				}
+				over := make(chan error, 1)
+				go func() {
+					s, err := Open(small(Options{FS: errorfs.Wrap(mem, f)}))
+					if err == nil { // it was not met, or after the opening
+						_ = s.Close()
+					}
+					over <- nil
+				}()
+				_ = wait(t, over) // whatever came of it
+				f.on.Store(false)
 				if got := content(t, open(t, Options{FS: mem})); got != "ua=1" {
 					t.Errorf("%s after %d: the store holds %q", match, after, got)
 				}
@@ -244,6 +252,60 @@ func TestPowerLossInDiskTrouble(t *testing.T) {
 	}
 }
 
+// What a cut fence swallows is never acknowledged: the handle has failed by then.
+func TestFailedBeforeCut(t *testing.T) {
+	h := &handle{s: &Store{}, down: make(chan struct{})}
+	h.fence = newFence(vfs.Default, vfs.Default, "store", h.fail)
+	var failing sync.WaitGroup
+	h.mu.Lock() // it cannot have failed yet
+	failing.Go(func() { h.fail(syscall.EIO) })
+	for range 10_000 {
+		runtime.Gosched()
+		if h.fence.check() != nil {
+			t.Error("the fence was cut of a handle that had not failed")
+			break
+		}
+	}
+	h.mu.Unlock()
+	failing.Wait()
+	if h.fence.check() == nil {
+		t.Error("the fence was not cut")
+	}
+}
+
+// Everybody is told of a failure, also those who call while it happens: nobody
+// waits until the disk is well.
+func TestEverybodyIsToldOfAFailure(t *testing.T) {
+	for round := range 200 {
+		f := &fault{err: syscall.EIO}
+		f.after.Store(int64(round % 7))
+		s, err := Open(small(Options{FS: errorfs.Wrap(vfs.NewMem(), f), MaxGroup: 2, CheckEvery: time.Hour}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.on.Store(true)
+		var callers, told sync.WaitGroup
+		for range 8 {
+			callers.Go(func() {
+				for refused := new(atomic.Bool); !refused.Load(); {
+					told.Add(1)
+					s.Commit(set("ua", "1"), func(err error) {
+						if err != nil {
+							refused.Store(true)
+						}
+						told.Done()
+					})
+				}
+			})
+		}
+		callers.Wait()
+		all := make(chan error)
+		go func() { told.Wait(); close(all) }()
+		_ = wait(t, all)
+		s.Close()
+	}
+}
+
 // While it is read-only the store refuses at once, says so, and can be read.
 func TestReadOnlyUntilTheDiskIsWell(t *testing.T) {
 	c := clock.NewManual(time.Unix(1_700_000_000, 0))
@@ -255,6 +317,9 @@ func TestReadOnlyUntilTheDiskIsWell(t *testing.T) {
 	f.on.Store(true)
 	if err := commit(t, s, set("ua", "2")); !errors.Is(err, ErrReadOnly) {
 		t.Fatalf("a commit that could not be synced: %v", err)
+	}
+	if got := content(t, s); got != "ua=1" {
+		t.Errorf("while read-only the store shows %q", got)
 	}
 	if err := commit(t, s, set("ub", "2")); !errors.Is(err, ErrReadOnly) || !strings.Contains(err.Error(), "input/output error") {
 		t.Errorf("a commit while read-only: %v", err)
@@ -371,6 +436,72 @@ func TestBallast(t *testing.T) {
 	}
 	if got := content(t, s); got != "ua=1 ub=2" {
 		t.Errorf("the store holds %q", got)
+	}
+}
+
+// A ballast that could not save the handle is laid again when another one is open.
+func TestBallastAfterAFailure(t *testing.T) {
+	c := clock.NewManual(time.Unix(1_700_000_000, 0))
+	mem := vfs.NewMem()
+	f := &fault{err: syscall.ENOSPC, only: func(op errorfs.Op) bool { return strings.HasSuffix(op.Path, ".log") }}
+	s := open(t, Options{FS: errorfs.Wrap(mem, f), Clock: c, Ballast: 4096})
+	there := func() bool { _, err := mem.Stat("store/" + ballastFile); return err == nil }
+	f.on.Store(true)
+	if err := commit(t, s, set("ua", "1")); !errors.Is(err, ErrReadOnly) || there() {
+		t.Fatalf("a commit on a full disk: %v; the ballast is there: %t", err, there())
+	}
+	f.on.Store(false)
+	await(t, "it takes writes again", func() bool {
+		c.Advance(time.Second)
+		return commit(t, s, set("ua", "2")) == nil
+	})
+	await(t, "the ballast is laid again", there)
+}
+
+// The ballast of an earlier run makes room for a start on a full disk too.
+func TestBallastAtStart(t *testing.T) {
+	mem := vfs.NewMem()
+	s, err := Open(small(Options{FS: mem, Ballast: 4096}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustCommit(t, s, set("ua", "1"))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f := &fault{err: syscall.ENOSPC}
+	f.only = func(op errorfs.Op) bool { // full as long as the ballast is there
+		_, err := mem.Stat("store/" + ballastFile)
+		return err == nil && (op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpFileWrite) && !strings.Contains(op.Path, ballastFile)
+	}
+	f.on.Store(true)
+	s = open(t, Options{FS: errorfs.Wrap(mem, f), Ballast: 4096})
+	if got := content(t, s); got != "ua=1" {
+		t.Errorf("the store holds %q", got)
+	}
+}
+
+// A handle that fails while the store is being closed tells everybody, and is
+// not taken away from under those who see to what has failed.
+func TestFailureWhileClosing(t *testing.T) {
+	for round := range 300 {
+		f := &fault{err: syscall.EIO}
+		f.after.Store(int64(round % 5))
+		interval := time.Duration(round%2) * time.Hour
+		s, err := Open(small(Options{FS: errorfs.Wrap(vfs.NewMem(), f), MaxGroup: 2, CheckEvery: time.Hour, Interval: interval}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var told sync.WaitGroup
+		f.on.Store(true)
+		for i := range 20 {
+			told.Add(1)
+			s.Commit(set(fmt.Sprint("u", i), "1"), func(error) { told.Done() })
+		}
+		_ = s.Close()
+		all := make(chan error)
+		go func() { told.Wait(); close(all) }()
+		_ = wait(t, all)
 	}
 }
 

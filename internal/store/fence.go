@@ -32,6 +32,10 @@ var errCut = errors.New("the handle was given up")
 // work on what it has replayed, still use, and they would panic. So it opens, as
 // a handle that has failed, and is closed in order.
 //
+// While Pebble opens, no error of a file is passed on, and a cut fence says yes to
+// everything, and does nothing: Pebble tries to flush what it has replayed until
+// that succeeds, and would never return.
+//
 // All that is of the handle's own directory. What it writes elsewhere is a copy
 // for somebody (Checkpoint): its errors are the copy's, and told as they are.
 type fence struct {
@@ -40,6 +44,7 @@ type fence struct {
 	dir       string
 	fail      func(error)
 	isCut     atomic.Bool
+	opening   atomic.Bool   // Pebble has not returned from Open
 	gone      chan struct{} // closed when the handle is being closed
 }
 
@@ -64,6 +69,20 @@ func (f *fence) check() error {
 	return nil
 }
 
+// swallows reports whether all that is still to be written is to vanish.
+func (f *fence) swallows() bool { return f.isCut.Load() && f.opening.Load() }
+
+// unless returns the error of a cut fence, unless that swallows everything.
+func (f *fence) unless(err error) error {
+	if f.swallows() {
+		return nil
+	}
+	return err
+}
+
+// nowhere is a file that swallows what is written to it.
+func (f *fence) nowhere() vfs.File { return &mutedFile{deadFile{}, f} }
+
 func isLog(name string) bool { return strings.HasSuffix(name, ".log") }
 
 // isOptions reports whether name is of the options that Pebble writes when it
@@ -81,8 +100,8 @@ func (f *fence) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	if !f.owns(name) {
 		return f.elsewhere.Create(name, c)
 	}
-	if isLog(name) || isOptions(f.FS, name) {
-		return f.log(name, func() (vfs.File, error) { return f.FS.Create(name, c) })
+	if isLog(name) || isOptions(f.FS, name) || f.opening.Load() {
+		return f.log(name, func() (vfs.File, error) { return f.create(name, c) })
 	}
 	if err := f.check(); err != nil {
 		select {
@@ -91,6 +110,10 @@ func (f *fence) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 		}
 		return nil, err
 	}
+	return f.wrap(f.create(name, c))
+}
+
+func (f *fence) create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	if isMarker(f.FS.PathBase(name)) {
 		// Pebble syncs the directory once, with the manifest and its marker new: a power
 		// loss may leave the marker of a manifest that is not there.
@@ -98,7 +121,7 @@ func (f *fence) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 			return nil, err
 		}
 	}
-	return f.wrap(f.FS.Create(name, c))
+	return f.FS.Create(name, c)
 }
 
 // ReuseForWrite implements vfs.FS.
@@ -106,7 +129,7 @@ func (f *fence) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.Fil
 	if !f.owns(to) {
 		return f.elsewhere.ReuseForWrite(from, to, c)
 	}
-	if isLog(to) {
+	if isLog(to) || f.opening.Load() {
 		return f.log(to, func() (vfs.File, error) { return f.FS.ReuseForWrite(from, to, c) })
 	}
 	if err := f.check(); err != nil {
@@ -124,7 +147,7 @@ func (f *fence) log(name string, begin func() (vfs.File, error)) (vfs.File, erro
 		}
 		f.fail(fmt.Errorf("cannot begin %s: %w", name, err))
 	}
-	return &mutedFile{deadFile{}, f}, nil
+	return f.nowhere(), nil
 }
 
 func (f *fence) wrap(file vfs.File, err error) (vfs.File, error) {
@@ -140,7 +163,7 @@ func (f *fence) Link(from, to string) error {
 		return f.elsewhere.Link(from, to)
 	}
 	if err := f.check(); err != nil {
-		return err
+		return f.unless(err)
 	}
 	return f.FS.Link(from, to)
 }
@@ -174,7 +197,7 @@ func (f *fence) Remove(name string) error {
 		return f.elsewhere.Remove(name)
 	}
 	if err := f.check(); err != nil {
-		return err
+		return f.unless(err)
 	}
 	return f.FS.Remove(name)
 }
@@ -185,7 +208,7 @@ func (f *fence) RemoveAll(name string) error {
 		return f.elsewhere.RemoveAll(name)
 	}
 	if err := f.check(); err != nil {
-		return err
+		return f.unless(err)
 	}
 	return f.FS.RemoveAll(name)
 }
@@ -203,16 +226,19 @@ func (f *fence) Rename(from, to string) error {
 		f.fail(fmt.Errorf("cannot write the options: %w", err))
 		return nil
 	}
+	if errors.Is(err, errCut) {
+		return f.unless(err)
+	}
 	return err
 }
 
 // MkdirAll implements vfs.FS.
 func (f *fence) MkdirAll(dir string, perm os.FileMode) error {
 	if !f.owns(dir) {
-		return f.elsewhere.MkdirAll(dir, perm)
+		return f.elsewhere.MkdirAll(dir, perm&0o700) // a copy holds keys and tokens
 	}
 	if err := f.check(); err != nil {
-		return err
+		return f.unless(err)
 	}
 	return f.FS.MkdirAll(dir, perm)
 }
@@ -237,7 +263,7 @@ type fencedFile struct {
 // Write implements vfs.File.
 func (f *fencedFile) Write(p []byte) (int, error) {
 	if err := f.fence.check(); err != nil {
-		return 0, err
+		return len(p), f.fence.unless(err)
 	}
 	return f.File.Write(p)
 }
@@ -245,7 +271,7 @@ func (f *fencedFile) Write(p []byte) (int, error) {
 // WriteAt implements vfs.File.
 func (f *fencedFile) WriteAt(p []byte, off int64) (int, error) {
 	if err := f.fence.check(); err != nil {
-		return 0, err
+		return len(p), f.fence.unless(err)
 	}
 	return f.File.WriteAt(p, off)
 }
@@ -253,7 +279,7 @@ func (f *fencedFile) WriteAt(p []byte, off int64) (int, error) {
 // Preallocate implements vfs.File.
 func (f *fencedFile) Preallocate(off, n int64) error {
 	if err := f.fence.check(); err != nil {
-		return err
+		return f.fence.unless(err)
 	}
 	return f.File.Preallocate(off, n)
 }
@@ -261,7 +287,7 @@ func (f *fencedFile) Preallocate(off, n int64) error {
 // Sync implements vfs.File.
 func (f *fencedFile) Sync() error {
 	if err := f.fence.check(); err != nil {
-		return err
+		return f.fence.unless(err)
 	}
 	return f.File.Sync()
 }
@@ -269,7 +295,7 @@ func (f *fencedFile) Sync() error {
 // SyncData implements vfs.File.
 func (f *fencedFile) SyncData() error {
 	if err := f.fence.check(); err != nil {
-		return err
+		return f.fence.unless(err)
 	}
 	return f.File.SyncData()
 }
@@ -277,7 +303,7 @@ func (f *fencedFile) SyncData() error {
 // SyncTo implements vfs.File.
 func (f *fencedFile) SyncTo(n int64) (bool, error) {
 	if err := f.fence.check(); err != nil {
-		return false, err
+		return false, f.fence.unless(err)
 	}
 	return f.File.SyncTo(n)
 }

@@ -35,6 +35,8 @@ type handle struct {
 
 	committerDone, ackerDone, syncerDone chan struct{}
 
+	down chan struct{} // closed when it has failed
+
 	telling sync.Mutex // held while a group is taken out of flight and told
 
 	// Guarded by mu.
@@ -66,13 +68,15 @@ func (s *Store) openHandle() (*handle, error) {
 		s:             s,
 		written:       make(chan *group, maxInFlight),
 		committerDone: make(chan struct{}), ackerDone: make(chan struct{}), syncerDone: make(chan struct{}),
-		dirty: make(chan struct{}, 1),
+		dirty: make(chan struct{}, 1), down: make(chan struct{}),
 	}
 	h.fence = newFence(s.fs, s.opts.FS, s.opts.Dir, h.fail)
 	if err := s.noteOpening(); err != nil {
 		return nil, err
 	}
+	h.fence.opening.Store(true)
 	db, err := pebble.Open(s.opts.Dir, h.options())
+	h.fence.opening.Store(false)
 	if err != nil {
 		return nil, describe(err)
 	}
@@ -93,10 +97,7 @@ func (h *handle) options() *pebble.Options {
 		FS: h.fence, Cache: h.s.cache, FormatMajorVersion: pebbleFormat,
 		ErrorIfNotExists: !h.s.fresh, // somebody removed it
 		MemTableSize:     o.MemTable, MemTableStopWritesThreshold: 4, MaxOpenFiles: o.OpenFiles,
-		// An Open that fails frees its caches while a job that it began to gather
-		// statistics reads through them: a panic on a goroutine of Pebble's.
-		DisableTableStats: true,
-		Logger:            pebbleLog{h},
+		Logger: pebbleLog{h},
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) { h.fail(fmt.Errorf("in the background: %w", err)) },
 			DataCorruption:  func(i pebble.DataCorruptionInfo) { h.fail(corrupt(i)) },
@@ -143,7 +144,10 @@ func (h *handle) setFormat() error {
 
 // start begins to commit.
 func (h *handle) start() {
-	h.acked = h.db.NewSnapshot()
+	now := h.db.NewSnapshot()
+	h.mu.Lock()
+	h.acked = now
+	h.mu.Unlock()
 	h.s.queue.serve(h)
 	go h.commitLoop()
 	go h.ackLoop()
@@ -325,20 +329,35 @@ func (h *handle) takeSynced(n int) ([]*group, error) {
 
 // fail ends the handle, once. It may be called with Pebble's locks held, so it
 // does no more than to see that nothing is acknowledged or written from now on.
+//
+// The order is what counts: a write that the cut fence swallows must find the
+// handle failed when it is to be acknowledged.
 func (h *handle) fail(err error) {
-	h.fence.cut()
 	h.mu.Lock()
 	first := h.failed == nil
 	if first {
 		h.failed = err
 	}
 	h.mu.Unlock()
+	h.fence.cut()
 	if first {
 		h.s.failed(h, err)
+		close(h.down)
 	}
 }
 
 func (h *handle) release() { h.readers.Done() }
+
+// reader is what a reader of the handle is to see: of a failed one what was
+// acknowledged, not what is about to be undone.
+func (h *handle) reader() pebble.Reader {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.failed != nil && h.acked != nil {
+		return h.acked
+	}
+	return h.db
+}
 
 func (h *handle) isFailed() error {
 	h.mu.Lock()
@@ -367,14 +386,15 @@ func (h *handle) end() error {
 // not: after a failure a commit may wait inside Pebble for a flush that cannot
 // come, or have left Pebble's locks taken.
 func (h *handle) rest() bool {
-	if h.isFailed() != nil {
+	select {
+	case <-h.committerDone:
+	case <-h.down:
 		select {
 		case <-h.committerDone:
 		case <-time.After(restLimit):
 			return false
 		}
 	}
-	<-h.committerDone
 	<-h.ackerDone
 	close(h.dirty)
 	h.mu.Lock()

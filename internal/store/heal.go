@@ -20,6 +20,7 @@ func (s *Store) failed(h *handle, err error) {
 	s.meters.diskFailures.Inc()
 	s.turnLocked(stateFailed, err)
 	s.jobs.Add(1)
+	h.readers.Add(1)
 	go s.heal(h)
 }
 
@@ -49,6 +50,7 @@ func (s *Store) heal(h *handle) {
 		err = failed
 	}
 	h.tellFailed()
+	h.release() // Close may have waited for it
 	s.queue.fail(s.readOnly(), s.meters.readOnly)
 	if err != nil {
 		return
@@ -149,6 +151,7 @@ func (s *Store) reopen(old *handle, restore []keyValue) error {
 	}
 	s.meters.reopened.Inc()
 	h.start()
+	s.space.layBallast() // the disk was full perhaps
 	s.jobs.Add(1)
 	go s.retire(old)
 	return nil

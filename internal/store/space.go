@@ -40,12 +40,14 @@ type space struct {
 func (p *space) init(s *Store) {
 	p.s = s
 	p.free.Store(-1)
+	_, err := s.opts.FS.Stat(p.path(ballastFile))
+	p.ballast = err == nil // of an earlier run
 }
 
 // start lays the ballast and begins to watch.
 func (p *space) start() {
 	p.check()
-	if !p.isShort.Load() {
+	if !p.isShort.Load() && !p.wasFull.Load() {
 		p.layBallast()
 	}
 	p.settle()

@@ -46,6 +46,7 @@ import (
 	"io"
 	iofs "io/fs"
 	"log/slog"
+	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -236,10 +237,11 @@ func (s *Store) examine() (err error) {
 // lockDir takes the lock that keeps other processes out.
 func lockDir(fs vfs.FS, dir string) (io.Closer, error) {
 	l, err := fs.Lock(fs.PathJoin(dir, "LOCK"))
-	if errors.Is(err, iofs.ErrPermission) || errors.Is(err, iofs.ErrNotExist) {
-		return nil, err
-	}
-	if err != nil {
+	var file *os.PathError
+	switch {
+	case errors.As(err, &file), errors.Is(err, iofs.ErrPermission), errors.Is(err, iofs.ErrNotExist):
+		return nil, err // it could not even be made: a read-only disk, somebody else's directory
+	case err != nil:
 		return nil, fmt.Errorf("%w: a running server? stop it first", ErrLocked)
 	}
 	return l, nil
@@ -260,6 +262,7 @@ func (s *Store) Close() error {
 	s.queue.close()
 	s.jobs.Wait()
 	err := s.handle.end()
+	s.jobs.Wait() // it may have failed at the last
 	s.queue.fail(ErrClosed, s.meters.closed)
 	s.cache.Unref()
 	return errors.Join(err, s.lock.Close())
@@ -272,7 +275,7 @@ func (s *Store) Get(key []byte) (value []byte, ok bool, err error) {
 		return nil, false, err
 	}
 	defer h.release()
-	value, ok, err = get(h.db, key)
+	value, ok, err = get(h.reader(), key)
 	return value, ok, advice(describe(err))
 }
 
@@ -297,7 +300,7 @@ func (s *Store) Scan(lower, upper []byte, visit func(key, value []byte) bool) er
 		return err
 	}
 	defer h.release()
-	return advice(describe(scan(h.db, lower, upper, visit)))
+	return advice(describe(scan(h.reader(), lower, upper, visit)))
 }
 
 func scan(r pebble.Reader, lower, upper []byte, visit func(key, value []byte) bool) error {
@@ -321,6 +324,9 @@ func (s *Store) Checkpoint(dir string) error {
 		return err
 	}
 	defer h.release()
+	if err := h.isFailed(); err != nil { // Pebble might wait for ever
+		return fmt.Errorf("cannot copy the store, its disk fails: %w", err)
+	}
 	if err := h.db.Checkpoint(dir, pebble.WithFlushedWAL()); err != nil {
 		return fmt.Errorf("cannot copy the store to %q: %w", dir, err)
 	}

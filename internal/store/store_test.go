@@ -3,6 +3,8 @@ package store
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -443,4 +445,48 @@ func TestCheckpointOnABadDisk(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A directory that cannot be written is not called somebody else's.
+func TestUnwritableDirectory(t *testing.T) {
+	f := &fault{err: &os.PathError{Op: "open", Path: "store/LOCK", Err: syscall.EROFS}, only: func(op errorfs.Op) bool { return op.Kind == errorfs.OpLock }}
+	f.on.Store(true)
+	if _, err := Open(small(Options{FS: errorfs.Wrap(vfs.NewMem(), f)})); !errors.Is(err, syscall.EROFS) || errors.Is(err, ErrLocked) {
+		t.Errorf("Open: %v", err)
+	}
+}
+
+// What holds keys and tokens is for its owner alone: the store, its copies, and
+// what a repair makes of it.
+func TestNobodyElseMayLook(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o022))
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	private := func(name string) {
+		t.Helper()
+		info, err := os.Stat(at(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode().Perm() != 0o700 {
+			t.Errorf("the mode of the %s is %v", name, info.Mode())
+		}
+	}
+	s, err := Open(Options{Dir: at("store"), MinFree: -1, Ballast: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustCommit(t, s, set("ua", "1"))
+	private("store")
+	if err := s.Checkpoint(at("copy")); err != nil {
+		t.Fatal(err)
+	}
+	private("copy")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Repair(vfs.Default, at("store"), at("aside"), sound); err != nil {
+		t.Fatal(err)
+	}
+	private("store")
 }

@@ -72,7 +72,7 @@ func openReader(fs vfs.FS, dir string) (*Reader, error) {
 // openFiles opens what is there.
 func openFiles(fs vfs.FS, dir string, damaged bool) (*Reader, error) {
 	quiet := slog.New(slog.DiscardHandler)
-	h := &handle{s: &Store{opts: Options{Logger: quiet}}}
+	h := &handle{s: &Store{opts: Options{Logger: quiet}}, down: make(chan struct{})}
 	h.fence = newFence(fs, fs, dir, h.fail)
 	db, err := pebble.Open(dir, &pebble.Options{
 		FS: h.fence, ReadOnly: true, ErrorIfNotExists: true, FormatMajorVersion: pebbleFormat, Logger: pebbleLog{h},
@@ -206,15 +206,20 @@ func Repair(fs vfs.FS, dir, aside string, keep func(key, value []byte) error) (s
 	lock := r.lock
 	r.lock = nothing{}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	if _, err := r.Format(); errors.Is(err, ErrTooNew) {
+	s.Lost = r.Faults
+	format, err := r.Format()
+	switch {
+	case errors.Is(err, ErrTooNew):
 		return s, errors.Join(err, r.Close())
+	case err != nil:
+		format = Format
+		s.Lost = append(s.Lost, Loss{Lower: keyFormat, Upper: append(keyFormat[:len(keyFormat):len(keyFormat)], 0), Why: fmt.Sprintf("the format, taken to be %d: %v", Format, brief(err))})
 	}
 	work := dir + ".repairing"
 	if err := fs.RemoveAll(work); err != nil {
 		return s, errors.Join(err, r.Close())
 	}
-	s.Lost = r.Faults
-	err = s.copy(fs, work, r, keep)
+	err = s.copy(fs, work, r, format, keep)
 	if err = errors.Join(err, r.Close()); err != nil {
 		return s, errors.Join(fmt.Errorf("cannot write the repaired store: %w", err), fs.RemoveAll(work))
 	}
@@ -239,15 +244,22 @@ func unused(fs vfs.FS, path string) string {
 	}
 }
 
-// copy writes all that can be read to a new store.
-func (s *Salvage) copy(fs vfs.FS, work string, r *Reader, keep func(key, value []byte) error) error {
+// copy writes all that can be read to a new store, and the format anew: without
+// it nobody would open the store.
+func (s *Salvage) copy(fs vfs.FS, work string, r *Reader, format int, keep func(key, value []byte) error) error {
+	if err := fs.MkdirAll(work, 0o700); err != nil { // Pebble would let others look
+		return err
+	}
 	to, err := pebble.Open(work, &pebble.Options{FS: fs, FormatMajorVersion: pebbleFormat, Logger: quietLog{}})
 	if err != nil {
 		return err
 	}
-	// It may be among what is lost, and is that of what is written.
-	failed := to.Set(keyFormat, []byte(strconv.Itoa(Format)), pebble.NoSync)
+	failed := to.Set(keyFormat, []byte(strconv.Itoa(format)), pebble.NoSync)
+	s.Keys++
 	lost := r.Walk(func(k, v []byte) {
+		if bytes.Equal(k, keyFormat) {
+			return
+		}
 		if err := keep(k, v); err != nil {
 			key := append([]byte(nil), k...)
 			s.Lost = append(s.Lost, Loss{Lower: key, Upper: append(key[:len(key):len(key)], 0), Why: fmt.Sprintf("key %q: %v", k, err)})

@@ -198,6 +198,14 @@ func TestRepairOfASoundStore(t *testing.T) {
 		t.Error("a sound store was changed")
 	}
 	for _, want := range []string{"aside", "aside-2"} {
+		s, err := Open(small(Options{FS: fs}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustCommit(t, s, set("ua", "1"))
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
 		got, err := Repair(fs, "store", "aside", func(k, _ []byte) error { return errors.New("it is odd") })
 		if err != nil || got.Backup != want {
 			t.Errorf("%+v, %v", got, err)
@@ -205,26 +213,30 @@ func TestRepairOfASoundStore(t *testing.T) {
 	}
 }
 
-// A store that says of no format is refused, and a repair gives it one.
-func TestRepairOfALostFormat(t *testing.T) {
-	fs := filled(t, 40)
-	s, err := Open(small(Options{FS: fs}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	mustCommit(t, s, func(w Writer) { w.Delete(keyFormat) })
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	before := files(t, fs)
-	if _, err := Open(small(Options{FS: fs})); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "no format") || !reflect.DeepEqual(before, files(t, fs)) {
-		t.Errorf("Open: %v", err)
-	}
-	got, err := Repair(fs, "store", "aside", sound)
-	if err != nil || got.Backup != "aside" || len(got.Lost) != 0 {
-		t.Errorf("%+v, %v", got, err)
-	}
-	if left := count(t, fs); left != 40 {
-		t.Errorf("%d users are left", left)
+// A store that has lost its format, or has an odd one, can be opened after a repair.
+func TestRepairOfTheFormat(t *testing.T) {
+	for name, write := range map[string]func(Writer){
+		"lost": func(w Writer) { w.Delete(keyFormat) },
+		"odd":  func(w Writer) { w.Set(keyFormat, []byte("one")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			fs := vfs.NewMem()
+			s, err := Open(small(Options{FS: fs}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			mustCommit(t, s, set("ua", "1"))
+			mustCommit(t, s, write)
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			got, err := Repair(fs, "store", "aside", sound)
+			if err != nil || got.Keys != 2 || len(got.Lost) != 1 || !strings.Contains(got.Lost[0].Why, "format") {
+				t.Errorf("%+v, %v", got, err)
+			}
+			if got := content(t, open(t, Options{FS: fs})); got != "ua=1" {
+				t.Errorf("the store holds %q", got)
+			}
+		})
 	}
 }
