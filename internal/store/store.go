@@ -217,7 +217,11 @@ func (s *Store) open() (err error) {
 	s.handle = h
 	s.space.start()
 	h.start()
-	return h.isFailed()
+	if err := h.isFailed(); err != nil { // already, by a flush in the background: nobody will have s to close it
+		_ = s.Close()
+		return err
+	}
+	return nil
 }
 
 // examine refuses a store that is damaged before anything in it is changed.
