@@ -154,15 +154,17 @@ func diskFaults(t *testing.T, seed uint64) int64 {
 			t.Errorf("seed %d (%s on %q, interval %s, %d hits): the store holds\n%s\nacknowledged was\n%s", seed, f.err, *f.match.Load(), interval, f.hit.Load(), got, want)
 		}
 	}
-	if err := s.Close(); err != nil {
-		t.Errorf("seed %d: Close: %v", seed, err)
+	// An operation that was to fail may come to its end only now.
+	late := s.Close()
+	if late != nil && !errors.Is(late, f.err) {
+		t.Errorf("seed %d: Close: %v", seed, late)
 	}
 	again, err := Open(small(Options{FS: mem.CrashClone(vfs.CrashCloneCfg{})}))
 	if err != nil {
 		t.Fatalf("seed %d: %v", seed, err)
 	}
 	defer again.Close()
-	if got, want := content(t, again), tr.state(); got != want {
+	if got, want := content(t, again), tr.state(); got != want && (late == nil || interval == 0 || tr.all.find(got, 0, len(tr.all)) < 0) {
 		t.Errorf("seed %d: after a restart the store holds\n%s\nacknowledged was\n%s", seed, got, want)
 	}
 	return f.hit.Load()

@@ -30,7 +30,7 @@ type handle struct {
 	db    *pebble.DB
 	fence *fence
 
-	readers sync.WaitGroup
+	readers tally       // who must not find it closed
 	written chan *group // in order, for the acknowledger
 
 	committerDone, ackerDone, syncerDone chan struct{}
@@ -346,7 +346,7 @@ func (h *handle) fail(err error) {
 	}
 }
 
-func (h *handle) release() { h.readers.Done() }
+func (h *handle) release() { h.readers.done() }
 
 // reader is what a reader of the handle is to see: of a failed one what was
 // acknowledged, not what is about to be undone.
@@ -378,7 +378,7 @@ func (h *handle) end() error {
 			h.fail(err)
 		}
 	}
-	h.readers.Wait()
+	h.readers.wait()
 	return errors.Join(h.isFailed(), h.closeDB())
 }
 

@@ -19,8 +19,8 @@ func (s *Store) failed(h *handle, err error) {
 	}
 	s.meters.diskFailures.Inc()
 	s.turnLocked(stateFailed, err)
-	s.jobs.Add(1)
-	h.readers.Add(1)
+	s.jobs.add()
+	h.readers.add()
 	go s.heal(h)
 }
 
@@ -37,7 +37,7 @@ func (s *Store) readOnly() error {
 // heal tells what failed with the handle, then tries until another handle is
 // open and holds exactly what was acknowledged.
 func (s *Store) heal(h *handle) {
-	defer s.jobs.Done()
+	defer s.jobs.done()
 	s.queue.serve(nil) // h's committer takes nothing more
 	h.telling.Lock()   // what is being told is told; nothing is acknowledged after it
 	h.telling.Unlock() //nolint:staticcheck // an empty section is what is meant
@@ -152,7 +152,7 @@ func (s *Store) reopen(old *handle, restore []keyValue) error {
 	s.meters.reopened.Inc()
 	h.start()
 	s.space.layBallast() // the disk was full perhaps
-	s.jobs.Add(1)
+	s.jobs.add()
 	go s.retire(old)
 	return nil
 }
@@ -208,7 +208,7 @@ func (h *handle) restore(list []keyValue) (err error) {
 
 // retire closes a failed handle when nobody reads from it any more.
 func (s *Store) retire(h *handle) {
-	defer s.jobs.Done()
+	defer s.jobs.done()
 	err := h.end()
 	s.opts.Logger.Debug("the failed handle was closed", "error", err)
 }

@@ -170,7 +170,7 @@ type Store struct {
 	closed bool
 
 	closing chan struct{}
-	jobs    sync.WaitGroup // healing
+	jobs    tally // goroutines that heal or retire a handle
 
 	// Atomic.
 	refuse atomic.Bool // state is not ok: Commit looks here
@@ -264,9 +264,9 @@ func (s *Store) Close() error {
 	s.mu.Unlock()
 	s.space.stop()
 	s.queue.close()
-	s.jobs.Wait()
+	s.jobs.wait()
 	err := s.handle.end()
-	s.jobs.Wait() // it may have failed at the last
+	s.jobs.wait() // it may have failed at the last
 	s.queue.fail(ErrClosed, s.meters.closed)
 	s.cache.Unref()
 	return errors.Join(err, s.lock.Close())
@@ -350,7 +350,7 @@ func (s *Store) acquire() (*handle, error) {
 	if s.closed {
 		return nil, ErrClosed
 	}
-	s.handle.readers.Add(1)
+	s.handle.readers.add()
 	return s.handle, nil
 }
 
