@@ -200,7 +200,7 @@ func (r *receiver) read(req *http.Request) (app uint32, user string, out Receipt
 func (r *receiver) verify(h http.Header, q url.Values, body []byte) error {
 	sum := sha256.Sum256([]byte(r.token + q.Get("RequestTime")))
 	if q.Get("Sign") != hex.EncodeToString(sum[:]) {
-		return fmt.Errorf("Sign %q does not verify", q.Get("Sign"))
+		return fmt.Errorf("the Sign %q does not verify", q.Get("Sign"))
 	}
 	id := h.Get("webhook-id")
 	mac := hmac.New(sha256.New, []byte(r.token))

@@ -40,7 +40,8 @@ func (s *Store) heal(h *handle) {
 	defer s.jobs.done()
 	s.queue.serve(nil) // h's committer takes nothing more
 	h.telling.Lock()   // what is being told is told; nothing is acknowledged after it
-	h.telling.Unlock() //nolint:staticcheck // an empty section is what is meant
+	//lint:ignore SA2001 an empty section is what is meant
+	h.telling.Unlock()
 	restore, err := h.restoration()
 	switch failed := h.isFailed(); {
 	case err != nil:
