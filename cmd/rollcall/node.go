@@ -150,10 +150,16 @@ func (n *node) startDirectory(c *config.Config, b fileBudget) (err error) {
 	}
 	// Users whose retention is over expire as soon as the directory is there, and
 	// their events ask for the app before n.dir is set.
+	var open atomic.Bool // every transition asks: a channel, even a closed one, would cost it a lock
 	opened := make(chan struct{})
-	defer close(opened)
+	defer func() { open.Store(true); close(opened) }()
 	n.webhook, err = webhook.New(webhook.Options{
-		App:     func(id uint32) *directory.App { <-opened; return n.dir.App(id) },
+		App: func(id uint32) *directory.App {
+			if !open.Load() {
+				<-opened
+			}
+			return n.dir.App(id)
+		},
 		Storage: kept, Lossy: c.SyncInterval > 0,
 		Metrics: n.metrics, Logger: n.log,
 		MaxEvents: c.WebhookOutboxEvents, MaxDeadLetters: c.WebhookDeadLetters, Full: webhook.FullPolicy(c.WebhookOutboxFull),
