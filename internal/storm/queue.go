@@ -1,4 +1,4 @@
-package admission
+package storm
 
 // QueueOptions bound a Queue. The zero value of each is its default.
 type QueueOptions struct {

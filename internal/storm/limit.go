@@ -1,4 +1,4 @@
-// Package admission has the rules by which a node meets more logins than it can
+// Package storm has the rules by which a node meets more logins than it can
 // decide: how many are being decided at a time (Limit), which of those that wait
 // goes next and which gives way (Queue), when those that were sent away come back
 // (Meter, Booking, Spread), and whom nobody listens to for a while (Penalties).
@@ -6,7 +6,7 @@
 // All of it is pure: time comes in as a parameter, milliseconds of a clock that
 // never steps, chance as a number from 0 to 1. But for Penalties nothing here is
 // safe for concurrent use: each event loop has its own.
-package admission
+package storm
 
 // LimitOptions bound a Limit. The zero value of each is its default.
 type LimitOptions struct {
