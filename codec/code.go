@@ -18,6 +18,7 @@ const (
 	CodeNotLoggedIn     Code = 4007
 	CodeBadParameter    Code = 4008
 	CodeSlowReader      Code = 4009
+	CodeTooManyFailures Code = 4010
 
 	CodeServerFull     Code = 5001
 	CodeServerDraining Code = 5002
@@ -61,6 +62,7 @@ var Codes = []CodeInfo{
 	{CodeNotLoggedIn, "NotLoggedIn", "the first frame must be a login", false},
 	{CodeBadParameter, "BadParameter", "a field of the login is missing or out of bounds", false},
 	{CodeSlowReader, "SlowReader", "the client does not read what it is sent", true},
+	{CodeTooManyFailures, "TooManyFailures", "too many logins with bad credentials came from this address of late", true},
 	{CodeServerFull, "ServerFull", "the server has no room for another link", true},
 	{CodeServerDraining, "ServerDraining", "the server is going down", true},
 	{CodeUnavailable, "Unavailable", "the login could not be decided or stored now", true},

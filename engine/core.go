@@ -8,6 +8,8 @@ import (
 
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/presence"
+	"github.com/rollcall-im/rollcall/internal/storm"
+	"github.com/rollcall-im/rollcall/internal/usersig"
 )
 
 // Core is the engine without sockets: all loops of a node and what they share.
@@ -17,8 +19,11 @@ type Core struct {
 	o     Options
 	loops []*Loop
 	m     *counters
-	epoch time.Time
-	empty chan struct{} // gets a token when the last link is gone while the node stops
+	// sigs are the UserSigs found good of late, nil if none are kept.
+	sigs      *usersig.Cache
+	penalties *storm.Penalties
+	epoch     time.Time
+	empty     chan struct{} // gets a token when the last link is gone while the node stops
 
 	// Atomic.
 	links    atomic.Int64
@@ -35,7 +40,12 @@ func NewCore(o Options) (*Core, error) {
 	if seed == 0 {
 		seed = rand.Uint64()
 	}
-	c := &Core{o: o, m: newCounters(o.Metrics), epoch: o.Clock.Now(), empty: make(chan struct{}, 1)}
+	c := &Core{
+		o: o, m: newCounters(o.Metrics), penalties: o.newPenalties(), epoch: o.Clock.Now(), empty: make(chan struct{}, 1),
+	}
+	if o.SigCache > 0 {
+		c.sigs = usersig.NewCache(o.SigCache)
+	}
 	for i := range o.Loops {
 		c.loops = append(c.loops, newLoop(c, uint8(i), rand.New(rand.NewPCG(seed, uint64(i)))))
 	}

@@ -100,8 +100,10 @@ func (p *Penalties) Origin(app uint32, user string, addr netip.Addr) Origin {
 	if addr.Is6() {
 		bits = 64
 	}
-	prefix, _ := addr.WithZone("").Prefix(bits)
-	from := prefix.Addr().As16()
+	var from [16]byte
+	if prefix, err := addr.WithZone("").Prefix(bits); err == nil && addr.IsValid() {
+		from = prefix.Addr().As16()
+	}
 	var room [128]byte
 	b := append(room[:0], p.key[:]...)
 	b = append(b, from[:]...)
