@@ -206,6 +206,9 @@ func (s *Session) expired(fx *effects) {
 	switch s.state {
 	case stateNew:
 		s.fault(codec.CodeLoginTimeout, "", fx)
+		if !s.has(flagHeard) {
+			fx.why = closeFirstFrame
+		}
 	case stateDeciding:
 		s.undecided(fx)
 	case stateOnline:

@@ -412,5 +412,18 @@ func (g *Gate) Counts() (c Counts) {
 	return c
 }
 
+// Add counts what a link holds, to be compared with Gate.Counts.
+func (c *Counts) Add(h Hold) {
+	for _, n := range [...]uint32{h.First, h.Net} {
+		switch {
+		case n == 0:
+		case n&cellBit != 0:
+			c.LoggedIn++
+		default:
+			c.Pending++
+		}
+	}
+}
+
 // Lost returns Counts.Forgotten and Counts.Untracked.
 func (g *Gate) Lost() (forgotten, untracked uint64) { return g.forgotten.Load(), g.untracked.Load() }
