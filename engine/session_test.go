@@ -507,7 +507,7 @@ func TestMaxLinks(t *testing.T) {
 		links = append(links, r.open())
 	}
 	conn := &fakeConn{}
-	s, refusal := r.loop.Open(conn, r.core.Now())
+	s, refusal := r.loop.Open(conn, 0, r.core.Now())
 	if s != nil {
 		t.Fatalf("link %d was let in", most+1)
 	}
@@ -520,7 +520,7 @@ func TestMaxLinks(t *testing.T) {
 	}
 	links[0].fin()
 	r.open()
-	if s, _ := r.loop.Open(conn, r.core.Now()); s != nil {
+	if s, _ := r.loop.Open(conn, 0, r.core.Now()); s != nil {
 		t.Fatal("the limit was forgotten")
 	}
 }
@@ -531,7 +531,7 @@ func TestRefusalWithWork(t *testing.T) {
 	k := r.open()
 	k.login("alice", codec.Android, "d1")
 	r.core.ForcedOffline([]directory.Notice{{Link: k.s.ID(), Cause: directory.CauseREST}})
-	_, refusal := r.loop.Open(&fakeConn{}, r.core.Now())
+	_, refusal := r.loop.Open(&fakeConn{}, 0, r.core.Now())
 	k.wantForced(codec.CodeKickedREST)
 	(&link{rig: r, conn: &fakeConn{out: refusal}}).wantRefused(codec.CodeServerFull)
 }
