@@ -231,13 +231,13 @@ func (l *Loop) lost(s *Session, err error) {
 // called after Driver.Wake and at least every 250 ms; more asks for another call soon.
 func (l *Loop) Run(now Instant) (more bool) {
 	l.begin(now)
-	moreLeaves := l.leaves.retry(l)
+	l.leaves.retry(l)
 	_, moreDue := l.wheel.Advance(now.MonoMS, l.core.o.Batch, l.due)
 	moreItems := l.settle()
 	moreLinks := l.drainStep()
 	l.tally.flush(l.core.m)
 	l.running = false
-	return moreLeaves || moreDue || moreLinks || moreItems
+	return l.leaves.due(l.now) || moreDue || moreLinks || moreItems
 }
 
 // begin opens a call. outer is false if the call came from inside another one.

@@ -52,7 +52,8 @@ type Options struct {
 	// MaxPendingLogins bounds, per loop, the logins being decided. Default 65,536.
 	MaxPendingLogins int
 	// MaxPendingLeaves bounds, per loop, the leaves that wait to be tried again
-	// because the Directory was not available. Default 65,536.
+	// because the Directory was not available. Default MaxLinks: enough for an outage
+	// in which all links end.
 	MaxPendingLeaves int
 	// Batch bounds the work of one step of a loop: completions, due timers, links
 	// told of a stop. Default 512 each.
@@ -131,7 +132,6 @@ func (o *Options) setDefaults() {
 	orDefault(&o.OutboundCap, 64<<10)
 	orDefault(&o.MaxPipelined, 64)
 	orDefault(&o.MaxPendingLogins, 1<<16)
-	orDefault(&o.MaxPendingLeaves, 1<<16)
 	orDefault(&o.Batch, 512)
 	if o.Clock == nil {
 		o.Clock = clock.System{}
@@ -171,6 +171,7 @@ func (o *Options) validateLinks() error {
 	if o.MaxLinks < 1 || o.MaxLinks > most {
 		return fmt.Errorf("engine: MaxLinks is %d, want 1 to %d (%d open files are allowed, %d are in reserve)", o.MaxLinks, most, files, o.FileReserve)
 	}
+	orDefault(&o.MaxPendingLeaves, o.MaxLinks)
 	return nil
 }
 
