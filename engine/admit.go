@@ -10,7 +10,7 @@ import (
 
 // Who may have a link. What limits the node is asked when a connection is
 // accepted, what limits an address as soon as it is known: then too, but behind a
-// proxy by Located. A connection that is refused gets no session: one small
+// proxy by addressed. A connection that is refused gets no session: one small
 // write that does not wait, and it is closed. It was accepted all the same, as
 // gnet accepts by itself; to keep a flood from that is the kernel's part.
 
@@ -104,30 +104,19 @@ func (l *Loop) admitAddress(c Conn) (admission.Hold, refusedReason) {
 	return hold, notRefused
 }
 
-// Located tells that the client's address is known now: Conn.RemoteAddr was nil
-// when the link was opened and is the address from now on. It reports whether the
-// link may stay. If not it is closed.
-func (l *Loop) Located(s *Session, now Instant) (stays bool) {
-	outer := l.begin(now)
-	stays = s.state != stateFree && l.located(s)
-	l.finish(outer)
-	return stays
-}
-
-func (l *Loop) located(s *Session) bool {
-	slot := s.id.Slot()
-	l.core.gate.Release(l.slab.hold(slot)) // nothing, unless this is told twice
+// located asks what limits the client's address, which was not known when the
+// link was opened. If that says no the link is closed.
+func (l *Loop) located(s *Session) {
 	hold, no := l.admitAddress(s.conn)
-	l.slab.setHold(slot, hold)
+	l.slab.setHold(s.id.Slot(), hold)
 	if no == notRefused {
-		return true
+		return
 	}
 	l.core.m.refused[no].Inc()
 	fx := l.effects()
 	s.refused(no.code(), "", fx)
 	fx.end, fx.why = endClose, closeAddressLimited
 	l.apply(s, fx)
-	return false
 }
 
 // takeUnauthenticated takes a place among the links without a login. If all are
@@ -187,7 +176,7 @@ func (l *Loop) authenticated(s *Session) {
 	}
 }
 
-// giveBack returns what the link took by mayOpen and Located.
+// giveBack returns what the link took by mayOpen and located.
 func (l *Loop) giveBack(s *Session) {
 	if !s.has(flagAuthenticated) {
 		l.core.unauthenticated.Add(-1)

@@ -291,25 +291,18 @@ func TestNewcomersBounded(t *testing.T) {
 	}
 }
 
-// A client behind a proxy: its address is told after the link was opened.
-func TestLocated(t *testing.T) {
-	r := newRig(t, func(o *Options) { o.PerIP.Links = 1 })
-	locate := func() (*link, bool) {
-		k := r.mustOpen("")
-		k.conn.addr = net.TCPAddrFromAddrPort(netip.MustParseAddrPort(someIP + ":4711"))
-		return k, r.loop.Located(k.s, r.core.Now())
+// Behind a load balancer its clients are counted, each by its own address, once
+// that is known; the balancer's own address is not.
+func TestLimitsBehindProxy(t *testing.T) {
+	r := newRig(t, fromBalancers, func(o *Options) { o.PerIP.Links = 1 })
+	from := func(addr string) *proxied {
+		k := r.openProxied()
+		k.send(proxyHeader(2, netip.MustParseAddrPort(addr+":50123"), serviceAddr)...)
+		return k
 	}
-	a, ok := locate()
-	if !ok {
-		t.Fatal("the first link was refused")
-	}
-	if !r.loop.Located(a.s, r.core.Now()) {
-		t.Fatal("told twice, the link's own place is in its way")
-	}
-	b, ok := locate()
-	if ok {
-		t.Fatal("the second link was let in")
-	}
+	a := from("203.0.113.1")
+	a.wantState("new")
+	b := from("203.0.113.1")
 	b.wantRefused(codec.CodeAddressLimited)
 	b.wantState("free")
 	if !b.conn.closed {
@@ -319,14 +312,13 @@ func TestLocated(t *testing.T) {
 	if n := r.core.m.refused[addressReason(admission.IPLinks)].Get(); n != 1 {
 		t.Fatalf("%d refusals counted", n)
 	}
-	if r.loop.Located(b.s, r.core.Now()) {
-		t.Fatal("a link that is gone may stay")
-	}
-	a.login("alice", codec.Android, "d1")
+	from("203.0.113.2").wantState("new")
+
+	a.send(loginFrame(activeLogin("alice", codec.Android, "d1"))...)
+	a.want(codec.TypeLoginOK, nil)
+	from("203.0.113.1").wantState("free") // its address is forgotten, its place is not
 	a.fin()
-	if _, ok := locate(); !ok {
-		t.Fatal("the place did not come back")
-	}
+	from("203.0.113.1").wantState("new")
 }
 
 // BenchmarkOpen is a link from accept to close without a word, with all limits on.

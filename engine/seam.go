@@ -9,7 +9,6 @@ import "net"
 //	loop := core.Loop(0)
 //	loop.Attach(driver)
 //	s, refusal := loop.Open(conn, 0, now)     // 0: the first of Options.Listeners; s == nil: send refusal if it can be done without waiting, close
-//	loop.Located(s, now)                      // where the client's address was not known at Open
 //	n := loop.Data(s, unread, now)            // n bytes taken; show the rest again together with what comes next
 //	loop.Closed(s, conn, err, now)            // FIN, RST, any socket error; nil: the reactor itself ends
 //	more := loop.Run(now)                     // after Driver.Wake, and at least every 250 ms; more: call again soon
@@ -32,8 +31,8 @@ type Conn interface {
 	Write(p []byte) (int, error)
 	// OutboundBuffered is the number of bytes written but not yet sent.
 	OutboundBuffered() int
-	// RemoteAddr is the client's address, a *net.TCPAddr. It is nil while it is not
-	// known yet, until Loop.Located, and may be after Driver.ForgetAddr.
+	// RemoteAddr is the client's address, a *net.TCPAddr. It is nil while a PROXY
+	// header is to come, and may be after Driver.ForgetAddr.
 	RemoteAddr() net.Addr
 }
 

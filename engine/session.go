@@ -66,6 +66,7 @@ const (
 	flagFIN                             // draining: FIN is sent
 	flagSkip                            // rest is to be discarded
 	flagHeard                           // the first frame was complete
+	flagHeader                          // new: a PROXY header is to come first, which tells the client's address
 	flagAuthenticated                   // the link is, or was, logged in
 )
 
