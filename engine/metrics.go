@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
 	"github.com/rollcall-im/rollcall/codec"
+	"github.com/rollcall-im/rollcall/codec/proxy"
 	"github.com/rollcall-im/rollcall/internal/metrics"
 	"github.com/rollcall-im/rollcall/internal/presence"
 )
@@ -13,7 +15,10 @@ import (
 //
 //	rollcall_links{protocol}           gauge    links that are open now, those being closed included
 //	rollcall_accepts_total             counter  connections accepted and let in
-//	rollcall_refused_total{reason}     counter  connections closed at accept: full (MaxLinks), slots (a loop's 2^24), draining
+//	rollcall_links_unauthenticated     gauge    links that are not logged in, those being refused included
+//	rollcall_refused_total{reason}     counter  connections refused: refusedReasonNames in admit.go
+//	rollcall_addresses_forgotten_total gauge    addresses that gave way before their rate had recovered
+//	rollcall_addresses_untracked_total gauge    links let in that could not be counted by their address
 //	rollcall_closes_total{reason}      counter  links that ended; reasons: closeReasonNames in reason.go
 //	rollcall_logins_total{code}        counter  logins answered, by code of codec/code.go; 0 is a success
 //	rollcall_heartbeats_total          counter  heartbeats received
@@ -34,10 +39,11 @@ import (
 //	rollcall_login_failure_records_evicted_total   gauge    of them, those forgotten for want of room; only grows
 //	rollcall_sig_cache_total{result}   counter  UserSigs looked for among the verified ones: hit, miss
 //	rollcall_sig_cache_evicted_total   gauge    verified UserSigs forgotten for want of room; only grows
+//	rollcall_proxy_headers_total{kind}      counter  PROXY headers accepted: v1, v2, local (v2: the load balancer speaks for itself)
+//	rollcall_proxy_refused_total{reason}    counter  links from a load balancer refused: proxy.Reason, or incomplete (ended within its header)
 type counters struct {
 	accepts                      *metrics.Counter
-	refusedFull, refusedSlots    *metrics.Counter
-	refusedDraining              *metrics.Counter
+	refused                      [numRefusedReasons]*metrics.Counter
 	closes                       [numCloseReasons]*metrics.Counter
 	logins                       map[codec.Code]*metrics.Counter
 	loginsOther                  *metrics.Counter
@@ -48,17 +54,14 @@ type counters struct {
 	shedLate, shedFull           *metrics.Counter
 	barredUser, barredAddress    *metrics.Counter
 	sigHits, sigMisses           *metrics.Counter
+	proxyV1, proxyV2, proxyLocal *metrics.Counter
+	proxyRefused                 [proxy.NumReasons]*metrics.Counter
+	proxyIncomplete              *metrics.Counter
 }
 
 func newCounters(set *metrics.Set) *counters {
-	refused := func(reason string) *metrics.Counter {
-		return set.Counter(fmt.Sprintf("rollcall_refused_total{reason=%q}", reason))
-	}
 	c := &counters{
 		accepts:         set.Counter("rollcall_accepts_total"),
-		refusedFull:     refused("full"),
-		refusedSlots:    refused("slots"),
-		refusedDraining: refused("draining"),
 		logins:          make(map[codec.Code]*metrics.Counter),
 		loginsOther:     set.Counter(`rollcall_logins_total{code="other"}`),
 		heartbeats:      set.Counter("rollcall_heartbeats_total"),
@@ -76,6 +79,16 @@ func newCounters(set *metrics.Set) *counters {
 		barredAddress:   set.Counter(`rollcall_logins_barred_total{by="address"}`),
 		sigHits:         set.Counter(`rollcall_sig_cache_total{result="hit"}`),
 		sigMisses:       set.Counter(`rollcall_sig_cache_total{result="miss"}`),
+		proxyV1:         set.Counter(`rollcall_proxy_headers_total{kind="v1"}`),
+		proxyV2:         set.Counter(`rollcall_proxy_headers_total{kind="v2"}`),
+		proxyLocal:      set.Counter(`rollcall_proxy_headers_total{kind="local"}`),
+		proxyIncomplete: set.Counter(`rollcall_proxy_refused_total{reason="incomplete"}`),
+	}
+	for r := notRefused + 1; r < numRefusedReasons; r++ {
+		c.refused[r] = set.Counter(fmt.Sprintf("rollcall_refused_total{reason=%q}", refusedReasonNames[r]))
+	}
+	for r := range proxy.NumReasons {
+		c.proxyRefused[r] = set.Counter(fmt.Sprintf("rollcall_proxy_refused_total{reason=%q}", r))
 	}
 	for r, name := range closeReasonNames {
 		c.closes[r] = set.Counter(fmt.Sprintf("rollcall_closes_total{reason=%q}", name))
@@ -96,23 +109,46 @@ func (c *counters) login(code codec.Code) {
 	c.loginsOther.Inc()
 }
 
+// proxied is the counter of an accepted PROXY header.
+func (c *counters) proxied(h *proxy.Header) *metrics.Counter {
+	switch {
+	case h.Local:
+		return c.proxyLocal
+	case h.Version == 1:
+		return c.proxyV1
+	}
+	return c.proxyV2
+}
+
+// proxyRefusal is the counter of a header that was refused with err.
+func (c *counters) proxyRefusal(err error) *metrics.Counter {
+	var e *proxy.Error
+	if errors.As(err, &e) {
+		return c.proxyRefused[e.Reason]
+	}
+	return c.proxyIncomplete
+}
+
 // gauges registers what is read at each scrape.
 func (c *Core) gauges(set *metrics.Set) {
 	for p := presence.ProtocolNative; p < presence.NumProtocols; p++ {
 		set.Gauge(fmt.Sprintf("rollcall_links{protocol=%q}", p), func() float64 { return float64(c.LinksOf(p)) })
 	}
+	set.Gauge("rollcall_links_unauthenticated", func() float64 { return float64(c.Unauthenticated()) })
+	set.Gauge("rollcall_addresses_forgotten_total", func() float64 { n, _ := c.gate.Lost(); return float64(n) })
+	set.Gauge("rollcall_addresses_untracked_total", func() float64 { _, n := c.gate.Lost(); return float64(n) })
 	set.Gauge("rollcall_logins_pending", func() float64 { return float64(c.PendingLogins()) })
-	sum := func(of func(*gate) float64) func() float64 {
+	sum := func(of func(*turns) float64) func() float64 {
 		return func() (n float64) {
 			for _, l := range c.loops {
-				n += of(&l.gate)
+				n += of(&l.turns)
 			}
 			return n
 		}
 	}
-	set.Gauge("rollcall_logins_waiting", sum(func(g *gate) float64 { return float64(g.seenWaiting.Load()) }))
-	set.Gauge("rollcall_login_limit", sum(func(g *gate) float64 { return float64(g.seenLimit.Load()) }))
-	set.Gauge("rollcall_login_rate", sum(func(g *gate) float64 { return math.Float64frombits(g.seenRate.Load()) }))
+	set.Gauge("rollcall_logins_waiting", sum(func(t *turns) float64 { return float64(t.seenWaiting.Load()) }))
+	set.Gauge("rollcall_login_limit", sum(func(t *turns) float64 { return float64(t.seenLimit.Load()) }))
+	set.Gauge("rollcall_login_rate", sum(func(t *turns) float64 { return math.Float64frombits(t.seenRate.Load()) }))
 	set.Gauge("rollcall_login_failure_records", func() float64 { return float64(c.penalties.Entries()) })
 	set.Gauge("rollcall_login_failure_records_evicted_total", func() float64 { return float64(c.penalties.Evicted()) })
 	set.Gauge("rollcall_sig_cache_evicted_total", func() float64 {

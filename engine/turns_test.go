@@ -24,7 +24,7 @@ func (r *rig) logins(from, n int) (all []*link) {
 
 func (r *rig) wantWaiting(n int) {
 	r.tb.Helper()
-	if got := r.loop.gate.queue.Len(); got != n {
+	if got := r.loop.turns.queue.Len(); got != n {
 		r.tb.Fatalf("%d logins wait, want %d", got, n)
 	}
 }
@@ -257,21 +257,23 @@ func TestWhileALoginWaits(t *testing.T) {
 		k.wantRefused(codec.CodeUnknownApp)
 		r.wantLog()
 	})
-	t.Run("the login's deadline passes", func(t *testing.T) {
-		r := newRig(t, func(o *Options) { o.MaxPendingLogins, o.DecideTimeout = 1, time.Minute })
-		r.dir.hold = true
-		r.logins(0, 1)
-		k := r.open()
-		r.advance(9900 * time.Millisecond)
-		k.send(loginFrame(activeLogin("u1", codec.Android, "d1"))...)
-		r.advance(900 * time.Millisecond)
-		k.wantState("deciding")
-		goOn(r)
-		k.want(codec.TypeLoginOK, nil)
-		if got := r.dir.logins[1].Link.ConnectedMS; got != testStart.UnixMilli() {
-			t.Fatalf("connected at %d, want %d", got, testStart.UnixMilli())
-		}
-	})
+	for _, first := range []time.Duration{5 * time.Second, 10 * time.Second} { // at most the login's
+		t.Run(fmt.Sprint("the deadline passes, ", first), func(t *testing.T) {
+			r := newRig(t, func(o *Options) { o.MaxPendingLogins, o.FirstFrameTimeout, o.DecideTimeout = 1, first, time.Minute })
+			r.dir.hold = true
+			r.logins(0, 1)
+			k := r.open()
+			r.advance(first - 100*time.Millisecond)
+			k.send(loginFrame(activeLogin("u1", codec.Android, "d1"))...)
+			r.advance(900 * time.Millisecond)
+			k.wantState("deciding")
+			goOn(r)
+			k.want(codec.TypeLoginOK, nil)
+			if got := r.dir.logins[1].Link.ConnectedMS; got != testStart.UnixMilli() {
+				t.Fatalf("connected at %d, want %d", got, testStart.UnixMilli())
+			}
+		})
+	}
 }
 
 // What waits is a copy: the reactor's buffer is used again at once.
@@ -576,15 +578,15 @@ func TestDrainSpreadsByLinks(t *testing.T) {
 	}
 }
 
-// The gauges tell of the gate.
-func TestGateGauges(t *testing.T) {
+// The gauges tell of those who wait.
+func TestTurnGauges(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.MaxPendingLogins = 2 })
 	r.dir.hold = true
 	r.logins(0, 5)
 	r.loop.Run(r.core.Now())
-	g := &r.loop.gate
-	if g.seenWaiting.Load() != 3 || g.seenLimit.Load() != 2 {
-		t.Fatalf("%d waiting, limit %d", g.seenWaiting.Load(), g.seenLimit.Load())
+	q := &r.loop.turns
+	if q.seenWaiting.Load() != 3 || q.seenLimit.Load() != 2 {
+		t.Fatalf("%d waiting, limit %d", q.seenWaiting.Load(), q.seenLimit.Load())
 	}
 	r.dir.hold = false
 	r.dir.release()

@@ -10,7 +10,7 @@ import (
 	"github.com/rollcall-im/rollcall/internal/storm"
 )
 
-// gate is where a loop's logins wait for their turn. A login goes through at once,
+// turns is where a loop's logins wait for their turn. A login goes through at once,
 // uncopied, as long as
 //
 //   - the loop has not taken a slice of them since its last Run: what it takes in
@@ -23,7 +23,7 @@ import (
 // a slice of those that wait and asks for another Run, so that the reactor shows
 // the loop its other events in between. Who waits too long, or gives way in a full
 // queue to one that is newer, is told to come back, and when (storm.Booking).
-type gate struct {
+type turns struct {
 	limit   *storm.Limit
 	queue   *storm.Queue[*loginRequest]
 	slice   int  // logins that may yet be taken before the next Run
@@ -50,13 +50,13 @@ type loginRequest struct {
 	buf  []byte
 }
 
-func (g *gate) init(o *Options) {
-	g.limit = storm.NewLimit(storm.LimitOptions{Ceiling: o.MaxPendingLogins})
-	g.queue = storm.NewQueue[*loginRequest](storm.QueueOptions{
+func (t *turns) init(o *Options) {
+	t.limit = storm.NewLimit(storm.LimitOptions{Ceiling: o.MaxPendingLogins})
+	t.queue = storm.NewQueue[*loginRequest](storm.QueueOptions{
 		Max: o.MaxWaitingLogins, MaxBytes: o.MaxWaitingLogins * meanRequest, WaitMS: o.LoginQueueTime.Milliseconds(),
 	})
-	g.slice = o.LoginSlice
-	g.perMS = o.LoginRate / 1000 / float64(o.Loops)
+	t.slice = o.LoginSlice
+	t.perMS = o.LoginRate / 1000 / float64(o.Loops)
 }
 
 // meanRequest is the room that a full queue has for each login, in bytes. One has
@@ -64,31 +64,31 @@ func (g *gate) init(o *Options) {
 const meanRequest = 1024
 
 // open reports whether another login may be taken now.
-func (g *gate) open(nowMS int64) bool { return g.slice > 0 && g.free(nowMS) }
+func (t *turns) open(nowMS int64) bool { return t.slice > 0 && t.free(nowMS) }
 
 // free reports whether another login may be taken in the next slice.
-func (g *gate) free(nowMS int64) bool { return g.limit.Free() && g.rated(nowMS) }
+func (t *turns) free(nowMS int64) bool { return t.limit.Free() && t.rated(nowMS) }
 
 // rateBurstMS is how much of LoginRate may be saved up.
 const rateBurstMS = 50
 
 // rated reports whether LoginRate allows another login.
-func (g *gate) rated(nowMS int64) bool {
-	if g.perMS == 0 {
+func (t *turns) rated(nowMS int64) bool {
+	if t.perMS == 0 {
 		return true
 	}
-	if past := nowMS - g.filledMS; past > 0 {
-		g.tokens = min(g.tokens+float64(past)*g.perMS, max(rateBurstMS*g.perMS, 1))
-		g.filledMS = nowMS
+	if past := nowMS - t.filledMS; past > 0 {
+		t.tokens = min(t.tokens+float64(past)*t.perMS, max(rateBurstMS*t.perMS, 1))
+		t.filledMS = nowMS
 	}
-	return g.tokens >= 1
+	return t.tokens >= 1
 }
 
 // take counts a login that is taken.
-func (g *gate) take() {
-	g.slice--
-	if g.perMS > 0 {
-		g.tokens--
+func (t *turns) take() {
+	t.slice--
+	if t.perMS > 0 {
+		t.tokens--
 	}
 }
 
@@ -98,7 +98,7 @@ func (l *Loop) login(s *Session, m *codec.Login, fx *effects) {
 	switch {
 	case no.code != 0:
 		l.refuseLogin(s, no, fx)
-	case l.gate.queue.Len() == 0 && l.gate.open(l.now.MonoMS):
+	case l.turns.queue.Len() == 0 && l.turns.open(l.now.MonoMS):
 		l.turn(s, m, fx)
 	default:
 		l.await(s, m)
@@ -107,7 +107,7 @@ func (l *Loop) login(s *Session, m *codec.Login, fx *effects) {
 
 // turn is what a login may have waited for: it is verified and decided.
 func (l *Loop) turn(s *Session, m *codec.Login, fx *effects) {
-	l.gate.take()
+	l.turns.take()
 	if no := l.tryLogin(s, m); no.code != 0 {
 		l.refuseLogin(s, no, fx)
 	}
@@ -116,13 +116,14 @@ func (l *Loop) turn(s *Session, m *codec.Login, fx *effects) {
 // await has a login wait. Where there is no room the oldest gives way: it is the
 // most likely to have been given up.
 func (l *Loop) await(s *Session, m *codec.Login) {
-	g := &l.gate
-	r := g.request(s.id, m)
-	for !g.queue.Fits(len(r.buf)) {
-		old, _ := g.queue.Oldest()
+	t := &l.turns
+	r := t.request(s.id, m)
+	for !t.queue.Fits(len(r.buf)) {
+		old, _ := t.queue.Oldest()
 		l.shed(old, l.core.m.shedFull)
 	}
-	g.queue.Push(r, len(r.buf), l.now.MonoMS)
+	t.queue.Push(r, len(r.buf), l.now.MonoMS)
+	l.heard(s)
 	s.state = stateDeciding
 	s.flags |= flagWaiting
 	l.askForTurns()
@@ -130,9 +131,9 @@ func (l *Loop) await(s *Session, m *codec.Login) {
 
 // askForTurns sees to it that Run is called if somebody's turn has come.
 func (l *Loop) askForTurns() {
-	g := &l.gate
-	if g.queue.Len() > 0 && !g.asked && g.free(l.now.MonoMS) {
-		g.asked = true
+	t := &l.turns
+	if t.queue.Len() > 0 && !t.asked && t.free(l.now.MonoMS) {
+		t.asked = true
 		l.wake()
 	}
 }
@@ -140,35 +141,35 @@ func (l *Loop) askForTurns() {
 // takeTurns takes a slice of the logins that wait, and sheds those that have
 // waited for too long. It runs in Run.
 func (l *Loop) takeTurns() {
-	g := &l.gate
-	g.asked, g.slice = false, l.core.o.LoginSlice
+	t := &l.turns
+	t.asked, t.slice = false, l.core.o.LoginSlice
 	for range l.core.o.Batch {
-		r, late := g.queue.Late(l.now.MonoMS)
+		r, late := t.queue.Late(l.now.MonoMS)
 		if !late {
 			break
 		}
 		l.shed(r, l.core.m.shedLate)
 	}
-	for g.queue.Len() > 0 && g.open(l.now.MonoMS) {
-		r, _ := g.queue.Next(l.now.MonoMS)
+	for t.queue.Len() > 0 && t.open(l.now.MonoMS) {
+		r, _ := t.queue.Next(l.now.MonoMS)
 		if s := l.waiting(r); s != nil {
 			s.flags &^= flagWaiting
 			fx := l.effects()
 			l.turn(s, &r.m, fx)
 			l.apply(s, fx)
 		}
-		g.recycle(r)
+		t.recycle(r)
 	}
-	if g.queue.Len() == 0 {
-		g.slice = l.core.o.LoginSlice
+	if t.queue.Len() == 0 {
+		t.slice = l.core.o.LoginSlice
 	}
-	g.seenWaiting.Store(int64(g.queue.Len()))
-	g.seenLimit.Store(int64(g.limit.Limit()))
-	g.seenRate.Store(math.Float64bits(l.loginRate()))
+	t.seenWaiting.Store(int64(t.queue.Len()))
+	t.seenLimit.Store(int64(t.limit.Limit()))
+	t.seenRate.Store(math.Float64bits(l.loginRate()))
 }
 
 // moreTurns reports whether Run is to be called again soon for those that wait.
-func (l *Loop) moreTurns() bool { return l.gate.queue.Len() > 0 && l.gate.free(l.now.MonoMS) }
+func (l *Loop) moreTurns() bool { return l.turns.queue.Len() > 0 && l.turns.free(l.now.MonoMS) }
 
 // waiting returns the session of a login that waits, nil if it has ended meanwhile.
 func (l *Loop) waiting(r *loginRequest) *Session {
@@ -183,18 +184,18 @@ func (l *Loop) waiting(r *loginRequest) *Session {
 func (l *Loop) shed(r *loginRequest, count *metrics.Counter) {
 	if s := l.waiting(r); s != nil {
 		count.Inc()
-		fx := &l.gate.fx
+		fx := &l.turns.fx
 		l.clearEffects(fx)
 		fx.retryMS = l.comeBack()
 		l.refuseLogin(s, refusal{code: codec.CodeOverloaded}, fx)
 		l.apply(s, fx)
 	}
-	l.gate.recycle(r)
+	l.turns.recycle(r)
 }
 
 // comeBack books when a client that is sent away comes back.
 func (l *Loop) comeBack() (delayMS uint32) {
-	return uint32(l.gate.booking.Next(l.now.MonoMS, l.spareRate(), l.core.o.delay(), l.rng.Float64()))
+	return uint32(l.turns.booking.Next(l.now.MonoMS, l.spareRate(), l.core.o.delay(), l.rng.Float64()))
 }
 
 // leastLoginRate is what a loop is taken to be able to do before it has shown more.
@@ -203,15 +204,15 @@ const leastLoginRate = 1000
 // loginRate is how many logins a second the loop can decide: LoginRate, or what it
 // has shown of late.
 func (l *Loop) loginRate() float64 {
-	if set := 1000 * l.gate.perMS; set > 0 {
+	if set := 1000 * l.turns.perMS; set > 0 {
 		return set
 	}
-	return max(l.gate.meter.Best(l.now.MonoMS), leastLoginRate)
+	return max(l.turns.meter.Best(l.now.MonoMS), leastLoginRate)
 }
 
 // spareRate is what of that the normal load leaves.
 func (l *Loop) spareRate() float64 {
-	return storm.Spare(l.loginRate(), l.gate.meter.Normal(l.now.MonoMS))
+	return storm.Spare(l.loginRate(), l.turns.meter.Normal(l.now.MonoMS))
 }
 
 // delay bounds what a client is told to wait for.
@@ -236,10 +237,10 @@ const (
 )
 
 // request returns a copy of m that waits.
-func (g *gate) request(link presence.LinkID, m *codec.Login) *loginRequest {
+func (t *turns) request(link presence.LinkID, m *codec.Login) *loginRequest {
 	var r *loginRequest
-	if n := len(g.idle); n > 0 {
-		r, g.idle = g.idle[n-1], g.idle[:n-1]
+	if n := len(t.idle); n > 0 {
+		r, t.idle = t.idle[n-1], t.idle[:n-1]
 	} else {
 		r = new(loginRequest)
 	}
@@ -266,10 +267,10 @@ func (r *loginRequest) fields() [6]*[]byte {
 	return [...]*[]byte{&m.UserID, &m.UserSig, &m.DeviceID, &m.SDKVersion, &m.DeviceModel, &m.Ticket}
 }
 
-func (g *gate) recycle(r *loginRequest) {
-	if len(g.idle) >= keptRequests || cap(r.buf) > keptRequest {
+func (t *turns) recycle(r *loginRequest) {
+	if len(t.idle) >= keptRequests || cap(r.buf) > keptRequest {
 		return
 	}
 	r.m = codec.Login{}
-	g.idle = append(g.idle, r)
+	t.idle = append(t.idle, r)
 }
