@@ -318,6 +318,10 @@ func (n *node) newEngine(c *config.Config, b fileBudget) (err error) {
 	n.engine, err = engine.New(engine.Options{
 		Listeners: clientListeners(c), Loops: c.Loops, MaxLinks: c.MaxLinks, FileReserve: b.reserve, Node: c.Node,
 		Directory: watched{n.dir, n.webhook}, Metrics: n.metrics, Logger: n.log, LoginTimeout: c.LoginTimeout,
+		DrainRedirect: c.DrainRedirect, RetryAfter: c.RetryAfter, RetryMost: c.RetryMax,
+		LoginRate: c.LoginRate, LoginQueueTime: c.LoginQueueTime,
+		UserFailures: cmp.Or(c.LoginFailuresUser, -1), IPFailures: cmp.Or(c.LoginFailuresIP, -1),
+		FailureWindow: c.LoginFailureWindow, PenaltyMost: c.LoginPenaltyMax, SigCache: cmp.Or(c.SigCache, -1),
 	})
 	return err
 }
