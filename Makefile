@@ -86,10 +86,8 @@ bench-query: ## querystate over real sockets beside a static answer and Redis, R
 bench-wheel: ## the timing wheel beside its targets and other timers, ROUNDS rounds
 	GOMAXPROCS=1 $(GO) test -count 1 -run '^TestPeers$$' -v -timeout 60m ./internal/wheel -peers $(ROUNDS)
 
-fuzz: ## every fuzz target, FUZZTIME each
-	@set -e; for f in $$(git grep -l '^func Fuzz' -- '*_test.go'); do d=./$$(dirname $$f); \
-	  for t in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$f); do echo "$$d $$t"; \
-	    $(GO) test -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) $$d; done; done
+fuzz: ## every fuzz target, FUZZTIME each, FUZZJOBS of them side by side
+	FUZZTIME=$(FUZZTIME) testdata/fuzz/run
 
 mutants: ## apply each planted bug to a copy of the tree and show that the tests catch it
 	testdata/mutants/run
