@@ -41,12 +41,12 @@ var rows = []row{
 	{
 		name: "slow-logins", what: "sockets that trickle a login, a byte a second", unit: "sockets", full: 10_000, small: 100,
 		shortFlags: quickLogin, attack: slowLogins, ceiling: 64,
-		shows: map[string]float64{`rollcall_closes_total{reason="login_timeout"}`: 50},
+		shows: map[string]float64{`rollcall_closes_total{reason="first_frame_timeout"}`: 50},
 	},
 	{
 		name: "half-open", what: "sockets that never send a byte", unit: "sockets", full: 10_000, small: 100,
 		shortFlags: quickLogin, attack: halfOpen, ceiling: 64,
-		shows: map[string]float64{`rollcall_closes_total{reason="login_timeout"}`: 50},
+		shows: map[string]float64{`rollcall_closes_total{reason="first_frame_timeout"}`: 50},
 	},
 	{
 		name: "never-reading", what: "logged-in links that heartbeat and never read the answers", unit: "links", full: 200, small: 4,
