@@ -129,3 +129,13 @@ export function tabStorage(): KeyValueStorage | null {
     return null;
   }
 }
+
+/**
+ * The device id of this tab, which every client in it has by default: for apps that want to know it before, to name the
+ * device after it.
+ */
+export async function tabDeviceID(): Promise<string> {
+  const device = new Device(tabStorage(), "", undefined);
+  await device.claim(globalThis.navigator?.locks);
+  return device.id;
+}

@@ -16,7 +16,7 @@
  */
 export { Client } from "./client.js";
 export type { Clock } from "./clock.js";
-export type { KeyValueStorage, Locks } from "./device.js";
+export { type KeyValueStorage, type Locks, tabDeviceID } from "./device.js";
 export {
   ClosedError,
   Code,

@@ -53,7 +53,7 @@ export class Session {
     this.#socket = new s.WebSocket(url, [subProtocol]);
     this.#socket.onopen = () => this.#opened();
     this.#socket.onmessage = (e: { data: unknown }) => this.#heard(e.data);
-    this.#socket.onclose = (e: { code?: number; reason?: string }) => this.#lost(e.code ?? 1006, e.reason ?? "");
+    this.#socket.onclose = (e: { code?: number; reason?: string; retryAfterMS?: number }) => this.#lost(e.code ?? 1006, e.reason ?? "", e.retryAfterMS ?? 0);
     this.#socket.onerror = null; // a close follows, and says no less
     this.#deadline.set(s.connectTimeoutMS);
   }
@@ -199,9 +199,10 @@ export class Session {
     }
   }
 
-  #lost(code: number, reason: string): void {
+  #lost(code: number, reason: string, retryAfterMS: number): void {
     const online = this.#onlineSince !== undefined;
-    this.#finish({ error: new LinkLostError(online ? "link lost" : `cannot log in at ${this.#url}`, code, reason), unreachable: !online });
+    const error = new LinkLostError(online ? "link lost" : `cannot log in at ${this.#url}`, code, reason);
+    this.#finish({ error, retryAfterMS, unreachable: !online });
   }
 
   #finish(ending: Ending): void {

@@ -244,6 +244,14 @@ test("refused for now: not before what the server asked for, and still the activ
   assert.ok(e instanceof RefusedError && e.retryAfterMS === 5_000);
 });
 
+test("a server without room may say so when it is connected to", async () => {
+  const fx = new Fixture().begin();
+  const p = await fx.accept();
+  p.onclose!({ code: 1006, reason: "the server answered 503", retryAfterMS: 7_000 });
+  await fx.welcome(false, "");
+  assert.equal(fx.elapsed, 8_000);
+});
+
 test("forced offline for good", async () => {
   const fx = new Fixture().begin();
   const p = await fx.welcome(false, "");

@@ -90,7 +90,7 @@ type Json = Record<string, unknown>;
 export class Peer {
   onopen: ((e: object) => void) | null = null;
   onmessage: ((e: { data: unknown }) => void) | null = null;
-  onclose: ((e: { code: number; reason: string }) => void) | null = null;
+  onclose: ((e: { code: number; reason: string; retryAfterMS?: number }) => void) | null = null;
   onerror: ((e: object) => void) | null = null;
   protocol = "";
   deaf = false; // send throws

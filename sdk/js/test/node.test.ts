@@ -259,6 +259,11 @@ describe("over a socket", () => {
     ] as [(key: string) => string[], string][]) {
       assert.equal(await open(how).next(), `close 1006 ${want} false`);
     }
+    for (const [value, want] of [["7", 7_000], ["soon", 0], ["-1", 0], ["99999999", 0]] as const) {
+      const { socket } = open(() => ["HTTP/1.1 503 Service Unavailable", "Content-Length: 0", `Retry-After: ${value}`]);
+      const told = await new Promise<{ retryAfterMS: number }>((resolve) => (socket.onclose = resolve));
+      assert.equal(told.retryAfterMS, want, value);
+    }
   });
 
   test("nobody there, and closed before the connection", async () => {

@@ -43,7 +43,7 @@ export function webSocket(options: WebSocketOptions = {}): WebSocketConstructor 
 export class NodeWebSocket implements WebSocketLike {
   onopen: ((event: object) => unknown) | null = null;
   onmessage: ((event: { data: string | Buffer }) => unknown) | null = null;
-  onclose: ((event: { code: number; reason: string; wasClean: boolean }) => unknown) | null = null;
+  onclose: ((event: { code: number; reason: string; wasClean: boolean; retryAfterMS: number }) => unknown) | null = null;
   onerror: ((event: { message: string }) => unknown) | null = null;
   /** The sub-protocol that the server chose; "" before `onopen`. */
   protocol = "";
@@ -53,7 +53,7 @@ export class NodeWebSocket implements WebSocketLike {
   #socket: Socket | undefined; // once the handshake is done
   #sentClose = false;
   #closed = false;
-  #ending = { code: abnormalClosure, reason: "", wasClean: false }; // what onclose will be told
+  #ending = { code: abnormalClosure, reason: "", wasClean: false, retryAfterMS: 0 }; // what onclose will be told
   #closeTimer: NodeJS.Timeout | undefined;
 
   constructor(url: string, protocols: string[] = [], options: WebSocketOptions = {}) {
@@ -79,8 +79,8 @@ export class NodeWebSocket implements WebSocketLike {
     };
     this.#request = secure ? https.request(target, init) : http.request(target, init);
     this.#request.on("upgrade", (response, socket, head) => this.#upgraded(response, socket as Socket, head, key, protocols));
-    this.#request.on("response", (response) => this.#fail(abnormalClosure, `the server answered ${response.statusCode}`));
-    this.#request.on("error", (e) => this.#fail(abnormalClosure, e.message));
+    this.#request.on("response", (response) => this.#fail(`the server answered ${response.statusCode}`, retryAfterMS(response)));
+    this.#request.on("error", (e) => this.#fail(e.message));
     this.#request.end();
   }
 
@@ -95,7 +95,7 @@ export class NodeWebSocket implements WebSocketLike {
       throw new RangeError(`close code ${code}`);
     }
     if (!this.#socket) {
-      this.#fail(abnormalClosure, "closed before the connection was established");
+      this.#fail("closed before the connection was established");
       return;
     }
     this.#sendClose(code, reason);
@@ -105,7 +105,7 @@ export class NodeWebSocket implements WebSocketLike {
     const fault = handshakeFault(response, key, protocols);
     if (fault || this.#closed) {
       socket.destroy();
-      this.#fail(abnormalClosure, fault);
+      this.#fail(fault);
       return;
     }
     this.#socket = socket;
@@ -133,7 +133,7 @@ export class NodeWebSocket implements WebSocketLike {
       if (!(e instanceof FrameError)) {
         throw e;
       }
-      this.#ending = { code: e.closeCode, reason: e.message, wasClean: false };
+      this.#ending = { ...this.#ending, code: e.closeCode, reason: e.message };
       this.#sendClose(e.closeCode, "");
       this.#socket?.destroySoon();
     }
@@ -154,7 +154,7 @@ export class NodeWebSocket implements WebSocketLike {
         return;
       case Opcode.close: {
         const { code, reason } = parseClose(payload);
-        this.#ending = { code, reason, wasClean: true };
+        this.#ending = { code, reason, wasClean: true, retryAfterMS: 0 };
         this.#sendClose(code === 1005 ? 1000 : code, "");
         this.#socket?.end(); // the server closes; if not, the timer does
       }
@@ -181,9 +181,9 @@ export class NodeWebSocket implements WebSocketLike {
   }
 
   /** The handshake came to nothing. */
-  #fail(code: number, reason: string): void {
+  #fail(reason: string, retryAfterMS = 0): void {
     this.#request.destroy();
-    this.#ending = { code, reason, wasClean: false };
+    this.#ending = { code: abnormalClosure, reason, wasClean: false, retryAfterMS };
     queueMicrotask(() => {
       if (!this.#closed) {
         this.onerror?.({ message: reason });
@@ -199,6 +199,12 @@ export class NodeWebSocket implements WebSocketLike {
       this.onclose?.(this.#ending);
     }
   }
+}
+
+/** When a server without room wants to be asked again; browsers do not tell. */
+function retryAfterMS(response: http.IncomingMessage): number {
+  const seconds = response.headers["retry-after"] ?? "";
+  return /^\d{1,7}$/.test(seconds) ? Number(seconds) * 1_000 : 0;
 }
 
 /** What is wrong with the server's side of the handshake (RFC 6455 section 4.1); "" if nothing is. */
