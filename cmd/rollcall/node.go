@@ -312,12 +312,29 @@ func (n *node) startAPI(c *config.Config, b fileBudget) (err error) {
 		MaxConns: b.perListener, MaxConnsPerIP: c.APIConnsPerIP, MaxBody: c.APIMaxBody,
 		NewApp: func(app *directory.App) { newAppDefaults(app, c) },
 		Ready:  n.ready, Live: n.live, Backup: n.backup(), Nodes: func() []api.NodeInfo { return n.nodes(c.Node) },
-		CheckWebhookURL: n.checkWebhook, Webhooks: n.webhook,
+		CheckWebhookURL: n.checkWebhook, Webhooks: n.webhook, Demo: n.demo(c),
 	})
 	if err != nil {
 		return err
 	}
 	return n.api.Start()
+}
+
+// demo is what the demo page is told; nil without --dev: there is no page.
+func (n *node) demo(c *config.Config) func() api.Demo {
+	if !c.Dev {
+		return nil
+	}
+	return func() api.Demo {
+		d := api.Demo{SDKAppID: config.DevAppID, Key: config.DevKey, Administrator: devAdmin}
+		if a := n.addr("ws"); a != "" {
+			d.WS = "ws://" + a + "/v1"
+		}
+		if a := n.addr("api"); a != "" {
+			d.API = "http://" + a
+		}
+		return d
+	}
 }
 
 func (n *node) newEngine(c *config.Config, b fileBudget) (err error) {
