@@ -54,6 +54,9 @@ func (l *Loop) tryLogin(s *Session, m *codec.Login) refusal {
 	if no.code != 0 {
 		return no
 	}
+	if !t.app.OriginAllowed(l.parts.takeOrigin(s)) {
+		return refusal{code: codec.CodeOrigin}
+	}
 	if l.pendingLogins.Load() >= int64(l.core.o.MaxPendingLogins) {
 		return refusal{code: codec.CodeOverloaded}
 	}

@@ -33,6 +33,7 @@ type Loop struct {
 	tally   tally
 	tenants tenants
 	words   words
+	parts   wsParts
 	rng     *rand.Rand
 	ready   *item        // taken from the queue, not worked off yet
 	logins  []*loginCall // for reuse
@@ -500,6 +501,9 @@ func (l *Loop) check() error {
 		return err
 	}
 	if err := l.wheel.Check(); err != nil {
+		return err
+	}
+	if err := l.parts.check(&l.slab); err != nil {
 		return err
 	}
 	if l.wheel.Len() != l.slab.used {

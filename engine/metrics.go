@@ -23,6 +23,8 @@ import (
 //	rollcall_link_notices_total{result}     counter  forced-offline notices of the Directory: told, stale (the link was gone)
 //	rollcall_leaves_retried_total      counter  leaves issued again because the Directory was not available
 //	rollcall_leaves_dropped_total      counter  leaves given up because MaxPendingLeaves were waiting
+//	rollcall_websocket_handshakes_total{status} counter  opening handshakes answered, by HTTP status
+//	rollcall_websocket_partials_full_total counter  links ended because messages in pieces took MaxPartialBytes
 //	rollcall_logins_pending            gauge    logins being decided
 type counters struct {
 	accepts                      *metrics.Counter
@@ -35,6 +37,8 @@ type counters struct {
 	received, sent               *metrics.Counter
 	noticesTold, noticesStale    *metrics.Counter
 	leavesRetried, leavesDropped *metrics.Counter
+	upgrades                     map[int]*metrics.Counter // by HTTP status
+	partialsFull                 *metrics.Counter
 }
 
 func newCounters(set *metrics.Set) *counters {
@@ -57,9 +61,14 @@ func newCounters(set *metrics.Set) *counters {
 		noticesStale:    set.Counter(`rollcall_link_notices_total{result="stale"}`),
 		leavesRetried:   set.Counter("rollcall_leaves_retried_total"),
 		leavesDropped:   set.Counter("rollcall_leaves_dropped_total"),
+		upgrades:        make(map[int]*metrics.Counter),
+		partialsFull:    set.Counter("rollcall_websocket_partials_full_total"),
 	}
 	for r, name := range closeReasonNames {
 		c.closes[r] = set.Counter(fmt.Sprintf("rollcall_closes_total{reason=%q}", name))
+	}
+	for _, status := range []int{101, 400, 404, 405, 426, 431} {
+		c.upgrades[status] = set.Counter(fmt.Sprintf("rollcall_websocket_handshakes_total{status=\"%d\"}", status))
 	}
 	c.logins[0] = set.Counter(`rollcall_logins_total{code="0"}`)
 	for _, info := range codec.Codes {
@@ -75,6 +84,13 @@ func (c *counters) login(code codec.Code) {
 		return
 	}
 	c.loginsOther.Inc()
+}
+
+// upgrade counts an answered opening handshake of WebSocket.
+func (c *counters) upgrade(status int) {
+	if n, ok := c.upgrades[status]; ok {
+		n.Inc()
+	}
 }
 
 // gauges registers what is read at each scrape.

@@ -41,7 +41,7 @@ var closeReasonNames = [numCloseReasons]string{
 	closeStopped:        "stopped",         // the reactor ended
 	closeLogout:         "logout",          // the client logged out
 	closeRefused:        "login_refused",   // rollcall_logins_total says why
-	closeProtocol:       "protocol_error",  // codes 4001 to 4007 but for the time-out
+	closeProtocol:       "protocol_error",  // codes 4001 to 4011 but for the time-out, or a bad WebSocket handshake
 	closeSlowReader:     "slow_reader",     // too many bytes waited for the client
 	closeSilent:         "silence_timeout", // nothing came for too long
 	closeLoginTimeout:   "login_timeout",   // no login in time
