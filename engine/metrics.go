@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/rollcall-im/rollcall/codec"
+	"github.com/rollcall-im/rollcall/codec/proxy"
 	"github.com/rollcall-im/rollcall/internal/metrics"
 	"github.com/rollcall-im/rollcall/internal/presence"
 )
@@ -26,6 +28,8 @@ import (
 //	rollcall_websocket_handshakes_total{status} counter  opening handshakes answered, by HTTP status
 //	rollcall_websocket_partials_full_total counter  links ended because messages in pieces took MaxPartialBytes
 //	rollcall_logins_pending            gauge    logins being decided
+//	rollcall_proxy_headers_total{kind}      counter  PROXY headers accepted: v1, v2, local (v2: the load balancer speaks for itself)
+//	rollcall_proxy_refused_total{reason}    counter  links from a load balancer refused: proxy.Reason, or incomplete (ended within its header)
 type counters struct {
 	accepts                      *metrics.Counter
 	refusedFull, refusedSlots    *metrics.Counter
@@ -39,6 +43,9 @@ type counters struct {
 	leavesRetried, leavesDropped *metrics.Counter
 	upgrades                     map[int]*metrics.Counter // by HTTP status
 	partialsFull                 *metrics.Counter
+	proxyV1, proxyV2, proxyLocal *metrics.Counter
+	proxyRefused                 [proxy.NumReasons]*metrics.Counter
+	proxyIncomplete              *metrics.Counter
 }
 
 func newCounters(set *metrics.Set) *counters {
@@ -63,6 +70,13 @@ func newCounters(set *metrics.Set) *counters {
 		leavesDropped:   set.Counter("rollcall_leaves_dropped_total"),
 		upgrades:        make(map[int]*metrics.Counter),
 		partialsFull:    set.Counter("rollcall_websocket_partials_full_total"),
+		proxyV1:         set.Counter(`rollcall_proxy_headers_total{kind="v1"}`),
+		proxyV2:         set.Counter(`rollcall_proxy_headers_total{kind="v2"}`),
+		proxyLocal:      set.Counter(`rollcall_proxy_headers_total{kind="local"}`),
+		proxyIncomplete: set.Counter(`rollcall_proxy_refused_total{reason="incomplete"}`),
+	}
+	for r := range proxy.NumReasons {
+		c.proxyRefused[r] = set.Counter(fmt.Sprintf("rollcall_proxy_refused_total{reason=%q}", r))
 	}
 	for r, name := range closeReasonNames {
 		c.closes[r] = set.Counter(fmt.Sprintf("rollcall_closes_total{reason=%q}", name))
@@ -91,6 +105,26 @@ func (c *counters) upgrade(status int) {
 	if n, ok := c.upgrades[status]; ok {
 		n.Inc()
 	}
+}
+
+// proxied is the counter of an accepted PROXY header.
+func (c *counters) proxied(h *proxy.Header) *metrics.Counter {
+	switch {
+	case h.Local:
+		return c.proxyLocal
+	case h.Version == 1:
+		return c.proxyV1
+	}
+	return c.proxyV2
+}
+
+// proxyRefusal is the counter of a header that was refused with err.
+func (c *counters) proxyRefusal(err error) *metrics.Counter {
+	var e *proxy.Error
+	if errors.As(err, &e) {
+		return c.proxyRefused[e.Reason]
+	}
+	return c.proxyIncomplete
 }
 
 // gauges registers what is read at each scrape.

@@ -68,8 +68,8 @@ func every(op ws.Op, s string, n int) [][]byte {
 	return fragments(op, s, at...)
 }
 
-// raw is a frame whose first byte is b.
-func raw(b byte, payload string) [][]byte {
+// rawFrame is a frame whose first byte is b.
+func rawFrame(b byte, payload string) [][]byte {
 	f := wsFrame(ws.Text, true, payload)
 	f[0] = b
 	return [][]byte{f}
@@ -108,13 +108,13 @@ func framingRows() (rows []row) {
 		row{"2.10", "5.5.3", frames(one(ping("a")), one(ping("b")), one(ping("c"))), []string{`pong "a"`, `pong "b"`, `pong "c"`}},
 		row{"2.11", "5.5.3", frames(one(ping("a")), one(ping("b")), one(ping("c"))), []string{`pong "a"`, `pong "b"`, `pong "c"`}},
 
-		row{"3.1", "5.2", raw(0x91, beat(20)), dies(codec.CodeMalformedFrame)},
-		row{"3.2", "5.2", frames(oneText(beat(20)), raw(0xa1, beat(20)), one(ping(""))), then(beatOK, dies(codec.CodeMalformedFrame))},
-		row{"3.3", "5.2", frames(oneText(beat(20)), raw(0xb1, beat(20)), one(ping(""))), then(beatOK, dies(codec.CodeMalformedFrame))},
-		row{"3.4", "5.2", frames(oneText(beat(20)), raw(0xc1, beat(20)), one(ping(""))), then(beatOK, dies(codec.CodeMalformedFrame))},
-		row{"3.5", "5.2", raw(0xd2, "\x00\xff\xfe"), dies(codec.CodeMalformedFrame)},
-		row{"3.6", "5.2", raw(0xe9, "ping"), dies(codec.CodeMalformedFrame)},
-		row{"3.7", "5.2", raw(0xf8, "\x03\xe8"), dies(codec.CodeMalformedFrame)},
+		row{"3.1", "5.2", rawFrame(0x91, beat(20)), dies(codec.CodeMalformedFrame)},
+		row{"3.2", "5.2", frames(oneText(beat(20)), rawFrame(0xa1, beat(20)), one(ping(""))), then(beatOK, dies(codec.CodeMalformedFrame))},
+		row{"3.3", "5.2", frames(oneText(beat(20)), rawFrame(0xb1, beat(20)), one(ping(""))), then(beatOK, dies(codec.CodeMalformedFrame))},
+		row{"3.4", "5.2", frames(oneText(beat(20)), rawFrame(0xc1, beat(20)), one(ping(""))), then(beatOK, dies(codec.CodeMalformedFrame))},
+		row{"3.5", "5.2", rawFrame(0xd2, "\x00\xff\xfe"), dies(codec.CodeMalformedFrame)},
+		row{"3.6", "5.2", rawFrame(0xe9, "ping"), dies(codec.CodeMalformedFrame)},
+		row{"3.7", "5.2", rawFrame(0xf8, "\x03\xe8"), dies(codec.CodeMalformedFrame)},
 		row{"5.1a", "5.1: no mask", one([]byte{0x81, 2, '{', '}'}), dies(codec.CodeMalformedFrame)},
 		row{"5.2a", "5.2: 125 bytes in 16 bits", one([]byte{0x81, 0xfe, 0, 125}), dies(codec.CodeMalformedFrame)},
 		row{"5.2b", "5.2: 65535 bytes in 64 bits", one([]byte{0x81, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff}), dies(codec.CodeMalformedFrame)},
@@ -124,10 +124,10 @@ func framingRows() (rows []row) {
 
 func opcodeRows() (rows []row) {
 	for i, op := range []byte{3, 4, 5, 6, 7} {
-		rows = append(rows, row{fmt.Sprintf("4.1.%d", i+1), "5.2", frames(oneText(beat(20)), raw(0x80|op, "x"), one(ping(""))), then(beatOK, dies(codec.CodeMalformedFrame))})
+		rows = append(rows, row{fmt.Sprintf("4.1.%d", i+1), "5.2", frames(oneText(beat(20)), rawFrame(0x80|op, "x"), one(ping(""))), then(beatOK, dies(codec.CodeMalformedFrame))})
 	}
 	for i, op := range []byte{11, 12, 13, 14, 15} {
-		rows = append(rows, row{fmt.Sprintf("4.2.%d", i+1), "5.2", frames(oneText(beat(20)), raw(0x80|op, "x"), one(ping(""))), then(beatOK, dies(codec.CodeMalformedFrame))})
+		rows = append(rows, row{fmt.Sprintf("4.2.%d", i+1), "5.2", frames(oneText(beat(20)), rawFrame(0x80|op, "x"), one(ping(""))), then(beatOK, dies(codec.CodeMalformedFrame))})
 	}
 	return rows
 }
@@ -138,8 +138,8 @@ func fragmentRows() []row {
 	five := every(ws.Text, beat(25), 5)
 	fivePings := frames(five[:2], one(ping("1")), five[2:4], one(ping("2")), five[4:])
 	return []row{
-		{"5.1", "5.5", raw(0x09, "fragment1"), dies(codec.CodeMalformedFrame)},
-		{"5.2", "5.5", raw(0x0a, "fragment1"), dies(codec.CodeMalformedFrame)},
+		{"5.1", "5.5", rawFrame(0x09, "fragment1"), dies(codec.CodeMalformedFrame)},
+		{"5.2", "5.5", rawFrame(0x0a, "fragment1"), dies(codec.CodeMalformedFrame)},
 		{"5.3", "5.4", two, []string{beatOK}},
 		{"5.4", "5.4", two, []string{beatOK}},
 		{"5.5", "5.4", two, []string{beatOK}},
@@ -277,7 +277,7 @@ func TestAutobahnBeforeLogin(t *testing.T) {
 		{"9.3.2a", "10.4", every(ws.Text, beat(most), 100), ends("LoginRefused", codec.CodeNotLoggedIn)},
 		{"9.3.3a", "10.4", every(ws.Text, beat(most+1), 100), ends("LoginRefused", codec.CodeFrameTooLarge)},
 		{"2.2a", "5.5.2", one(ping("early")), []string{`pong "early"`}},
-		{"3.1a", "5.2", raw(0x91, "{}"), ends("LoginRefused", codec.CodeMalformedFrame)},
+		{"3.1a", "5.2", rawFrame(0x91, "{}"), ends("LoginRefused", codec.CodeMalformedFrame)},
 		{"7.1.1a", "5.5.1", one(closing(1000, "")), []string{"close 1000"}},
 	} {
 		runRow(t, c, sub, false)
