@@ -18,13 +18,15 @@ const (
 	CodeNotLoggedIn     Code = 4007
 	CodeBadParameter    Code = 4008
 	CodeSlowReader      Code = 4009
-	CodeOrigin          Code = 4010
-	CodeUnsupportedData Code = 4011
+	CodeSlowSender      Code = 4010
+	CodeOrigin          Code = 4011
+	CodeUnsupportedData Code = 4012
 
 	CodeServerFull     Code = 5001
 	CodeServerDraining Code = 5002
 	CodeUnavailable    Code = 5003
 	CodeOverloaded     Code = 5004
+	CodeAddressLimited Code = 5005
 
 	CodeAnotherLogin   Code = 6001
 	CodeReplaced       Code = 6002
@@ -66,12 +68,14 @@ var Codes = []CodeInfo{
 	{CodeNotLoggedIn, "NotLoggedIn", "the first frame must be a login", false, 4007},
 	{CodeBadParameter, "BadParameter", "a field of the login is missing or out of bounds", false, 4008},
 	{CodeSlowReader, "SlowReader", "the client does not read what it is sent", true, 4009},
+	{CodeSlowSender, "SlowSender", "a frame of the client did not arrive in time", true, 4010},
 	{CodeOrigin, "OriginNotAllowed", "the app does not allow pages of this origin", false, 1008},
 	{CodeUnsupportedData, "UnsupportedData", "a text message where binary is spoken, or the other way round", false, 1003},
 	{CodeServerFull, "ServerFull", "the server has no room for another link", true, 1013},
 	{CodeServerDraining, "ServerDraining", "the server is going down", true, 1001},
 	{CodeUnavailable, "Unavailable", "the login could not be decided or stored now", true, 1011},
 	{CodeOverloaded, "Overloaded", "too many logins at once", true, 1013},
+	{CodeAddressLimited, "AddressLimited", "too many links, or too many at once, from the client's address", true, 1013},
 	{CodeAnotherLogin, "AnotherLogin", "another device logged in and the login policy allows only one of the two", false, 4101},
 	{CodeReplaced, "Replaced", "the same device logged in again on a new link", false, 4102},
 	{CodeKickedREST, "Kicked", "kicked by the app's backend or operator", false, 4103},

@@ -58,8 +58,10 @@ func (l *Loop) refuseHandshake(s *Session, f *ws.Fault, fx *effects) {
 func (wsHandshake) loginRefused(dst []byte, _ *Session, m *codec.LoginRefused) []byte {
 	f := ws.Fault{Status: http.StatusForbidden, Text: m.Text}
 	switch {
-	case m.Code == codec.CodeLoginTimeout:
-		return ws.AppendFault(dst, &ws.Fault{Status: http.StatusRequestTimeout, Text: m.Text}, 0)
+	case m.Code == codec.CodeLoginTimeout, m.Code == codec.CodeSlowSender:
+		f.Status, m.RetryAfterMS = http.StatusRequestTimeout, 0
+	case m.Code == codec.CodeAddressLimited:
+		f.Status = http.StatusTooManyRequests
 	case m.MayReconnect:
 		f.Status = http.StatusServiceUnavailable
 	}

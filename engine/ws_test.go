@@ -265,9 +265,9 @@ func TestWSHandshakeEnds(t *testing.T) {
 		{"too much", func(_ *rig, k *wsLink) { k.send(bytes.Repeat([]byte("GET"), 3000)...) }, 431, closeProtocol},
 		{"too late", func(r *rig, k *wsLink) {
 			k.send([]byte(head[:len(head)-1])...)
-			r.advance(11 * time.Second)
-		}, 408, closeLoginTimeout},
-		{"silent", func(r *rig, _ *wsLink) { r.advance(11 * time.Second) }, 408, closeLoginTimeout},
+			r.advance(5300 * time.Millisecond)
+		}, 408, closeFirstFrame},
+		{"silent", func(r *rig, _ *wsLink) { r.advance(5300 * time.Millisecond) }, 408, closeFirstFrame},
 		{"the node stops", func(r *rig, _ *wsLink) {
 			r.core.Drain()
 			r.run()
@@ -308,9 +308,9 @@ func TestWSLoginTimeout(t *testing.T) {
 	eachSub(t, func(t *testing.T, protocol string) {
 		r := newWSRig(t)
 		k := r.openWS()
-		r.advance(6 * time.Second)
+		r.advance(4 * time.Second)
 		k.upgrade(protocol, "https://example.org")
-		r.advance(3900 * time.Millisecond)
+		r.advance(5900 * time.Millisecond)
 		k.send(wsFrame(ws.Ping, true, "")...)
 		k.wantAnswers(`pong ""`)
 		r.advance(400 * time.Millisecond)
@@ -459,4 +459,37 @@ func TestWSOrigins(t *testing.T) {
 			t.Errorf("%d refusals counted", n)
 		}
 	})
+}
+
+// A message that has begun must go on, whether its frame or its fragments are
+// awaited; pings between them are no reason to wait for ever.
+func TestWSSlowSender(t *testing.T) {
+	long := oneText(beat(5000))[0]
+	for _, c := range []struct {
+		name       string
+		first      []byte
+		more       func(i int) []byte // each second
+		wantState  string
+		wantCloses uint64
+	}{
+		{"a frame that stands still", long[:100], func(int) []byte { return nil }, "free", 1},
+		{"a byte a second", long[:100], func(i int) []byte { return long[100+i : 101+i] }, "free", 1},
+		{"fragments of a byte", fragments(ws.Text, beat(20), 5)[0], func(int) []byte { return wsFrame(ws.Continuation, false, " ") }, "free", 1},
+		{"fast enough", long[:100], func(i int) []byte { return long[100+64*i : 164+64*i] }, "online", 0},
+		{"whole messages", nil, func(int) []byte { return wsFrame(ws.Ping, true, "") }, "online", 0},
+	} {
+		r := newWSRig(t)
+		k := r.openWS().upgrade(wsJSONName, "")
+		k.login("alice")
+		k.send(c.first...)
+		for i := range 13 {
+			r.advance(time.Second)
+			if k.s.State() == "online" {
+				k.send(c.more(i)...)
+			}
+		}
+		k.wantState(c.wantState)
+		r.wantCloses(closeSlowSender, c.wantCloses)
+		k.fin()
+	}
 }

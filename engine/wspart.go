@@ -76,6 +76,15 @@ func (w *wsParts) drop(s *Session) {
 	}
 }
 
+// unfinished reports whether part of a message of the session has come.
+func (w *wsParts) unfinished(s *Session) bool {
+	if len(w.bySlot) == 0 {
+		return false
+	}
+	p := w.bySlot[s.id.Slot()]
+	return p != nil && !p.reader.Idle()
+}
+
 // takeOrigin returns the origin of the session's handshake and forgets it: it is
 // asked for once, by the login.
 func (w *wsParts) takeOrigin(s *Session) (origin string) {
