@@ -312,7 +312,7 @@ func (n *node) startAPI(c *config.Config, b fileBudget) (err error) {
 		MaxConns: b.perListener, MaxConnsPerIP: c.APIConnsPerIP, MaxBody: c.APIMaxBody,
 		NewApp: func(app *directory.App) { newAppDefaults(app, c) },
 		Ready:  n.ready, Live: n.live, Backup: n.backup(), Nodes: func() []api.NodeInfo { return n.nodes(c.Node) },
-		CheckWebhookURL: n.checkWebhook, Webhooks: n.webhook,
+		CheckWebhookURL: n.checkWebhook, Webhooks: n.webhook, Demo: n.demo(c),
 	})
 	if err != nil {
 		return err
@@ -320,10 +320,31 @@ func (n *node) startAPI(c *config.Config, b fileBudget) (err error) {
 	return n.api.Start()
 }
 
+// demo is what the demo page is told; nil without --dev: there is no page.
+func (n *node) demo(c *config.Config) func() api.Demo {
+	if !c.Dev {
+		return nil
+	}
+	return func() api.Demo {
+		d := api.Demo{SDKAppID: config.DevAppID, Key: config.DevKey, Administrator: devAdmin}
+		if a := n.addr("ws"); a != "" {
+			d.WS = "ws://" + a + "/v1"
+		}
+		if a := n.addr("api"); a != "" {
+			d.API = "http://" + a
+		}
+		return d
+	}
+}
+
 func (n *node) newEngine(c *config.Config, b fileBudget) (err error) {
 	o := engine.Options{
 		Listeners: clientListeners(c), Loops: c.Loops, MaxLinks: c.MaxLinks, FileReserve: b.reserve, Node: c.Node,
 		Directory: watched{n.dir, n.webhook}, Metrics: n.metrics, Logger: n.log,
+		DrainRedirect: c.DrainRedirect, RetryAfter: c.RetryAfter, RetryMost: c.RetryMax,
+		LoginRate: c.LoginRate, LoginQueueTime: c.LoginQueueTime,
+		UserFailures: cmp.Or(c.LoginFailuresUser, -1), IPFailures: cmp.Or(c.LoginFailuresIP, -1),
+		FailureWindow: c.LoginFailureWindow, PenaltyMost: c.LoginPenaltyMax, SigCache: cmp.Or(c.SigCache, -1),
 	}
 	applyLimits(&o, c, b.links)
 	n.engine, err = engine.New(o)

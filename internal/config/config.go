@@ -75,9 +75,21 @@ type Config struct {
 	FirstFrameTimeout    time.Duration
 	LoginTimeout         time.Duration
 	DrainTimeout         time.Duration
-	APIConcurrency       int // connections per HTTP listener
-	APIConnsPerIP        int // of them of one address; 0 = unlimited
-	APIMaxBody           int // bytes of a REST request's body
+	DrainRedirect        string // host:port, "" = none
+
+	LoginRate          float64 // logins per second of the node, 0 = measured and not bounded
+	LoginQueueTime     time.Duration
+	LoginFailuresUser  int // 0 = any number
+	LoginFailuresIP    int // 0 = any number
+	LoginFailureWindow time.Duration
+	LoginPenaltyMax    time.Duration
+	SigCache           int // verified UserSigs, 0 = none
+	RetryAfter         time.Duration
+	RetryMax           time.Duration
+
+	APIConcurrency int // connections per HTTP listener
+	APIConnsPerIP  int // of them of one address; 0 = unlimited
+	APIMaxBody     int // bytes of a REST request's body
 
 	Ceilings  presence.Ceilings
 	RateCalls float64 // calls per second, app and command, of new apps; 0 = unlimited

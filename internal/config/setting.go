@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/rollcall-im/rollcall/codec"
 )
 
 // setting is one row of the table.
@@ -315,4 +317,20 @@ func parseAddress(s string, dev bool) (string, error) {
 		return "", fmt.Errorf("host %q: want an IP address, localhost or nothing", host)
 	}
 	return net.JoinHostPort(ip.String(), port), nil
+}
+
+// destination is an address that clients connect to; it is theirs to resolve.
+func destination(field func(*Config) *string) bind {
+	return bind{
+		set: func(c *Config, s string) error {
+			host, port, err := net.SplitHostPort(s)
+			n, bad := strconv.ParseUint(port, 10, 16)
+			if s != "" && (err != nil || host == "" || bad != nil || n == 0 || len(s) > codec.MaxAddress) {
+				return fmt.Errorf("want host:port, at most %d bytes", codec.MaxAddress)
+			}
+			*field(c) = s
+			return nil
+		},
+		get: func(c *Config) string { return *field(c) },
+	}
 }
