@@ -317,7 +317,7 @@ func TestLoginRate(t *testing.T) {
 		}
 	}
 	ok := r.core.m.logins[0].Get()
-	if ok > 10*rate+rate/10 || ok < 10*rate-rate/10 {
+	if ok > 10*rate+rate/5 || ok < 10*rate-rate/10 { // a fifth of a second may be saved up
 		t.Errorf("%d logins in 10 s, want %d", ok, 10*rate)
 	}
 }
