@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net/netip"
 	"runtime"
 	"time"
 
@@ -44,6 +45,8 @@ type Options struct {
 	AcceptRate float64
 	// PerIP limits the links of one address, PerNet64 those of one IPv6 /64. Zero: unlimited.
 	PerIP, PerNet64 admission.Limits
+	// UnlimitedNetworks are those whose addresses PerIP and PerNet64 do not count.
+	UnlimitedNetworks []netip.Prefix
 	// TrackedAddresses is how many addresses are remembered at least. Default 65,536.
 	TrackedAddresses int
 	// MaxUnauthenticated bounds the links that are not logged in. Default MaxLinks: no bound of its own.
@@ -161,6 +164,9 @@ func (o *Options) validate() error {
 		if n.value < 1 || n.value > 1<<30 {
 			return fmt.Errorf("engine: %s is %d, want 1 to %d", n.name, n.value, 1<<30)
 		}
+	}
+	if err := validateNetworks("UnlimitedNetworks", o.UnlimitedNetworks); err != nil {
+		return fmt.Errorf("engine: %w", err)
 	}
 	if !(o.AcceptRate >= 0 && o.AcceptRate <= admission.MaxRate) {
 		return fmt.Errorf("engine: AcceptRate is %v, want 0 to %v", o.AcceptRate, admission.MaxRate)
