@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -299,6 +300,26 @@ func TestWaitingLoginIsACopy(t *testing.T) {
 	}
 	r.dir.release()
 	r.run()
+}
+
+// Every member of a login that aliases what the client has sent is copied.
+func TestWaitingLoginCopiesAll(t *testing.T) {
+	var r loginRequest
+	copied := map[any]bool{}
+	for _, f := range r.fields() {
+		copied[f] = true
+	}
+	v := reflect.ValueOf(&r.m).Elem()
+	for i := range v.NumField() {
+		switch f := v.Field(i); f.Kind() {
+		case reflect.Slice:
+			if p, ok := f.Addr().Interface().(*[]byte); !ok || !copied[p] {
+				t.Errorf("codec.Login.%s is not copied", v.Type().Field(i).Name)
+			}
+		case reflect.Pointer, reflect.Map, reflect.Interface, reflect.Struct, reflect.Array:
+			t.Errorf("codec.Login.%s: is it copied?", v.Type().Field(i).Name)
+		}
+	}
 }
 
 // LoginRate is kept, and used.
