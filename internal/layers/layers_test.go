@@ -20,7 +20,7 @@ var layer = map[string]int{
 	"internal/admission": 0, "internal/usersig": 0, "internal/ticket": 0, "internal/clock": 0, "internal/buildinfo": 0, "internal/layers": 0,
 	"codec/proxy": 0,
 
-	"bench/ledger":       1, "bench/attack": 1,
+	"bench/ledger": 1, "bench/attack": 1,
 	"internal/directory": 1, "internal/directory/directorytest": 1, "internal/config": 1,
 	"internal/metrics": 1, "internal/store": 1, "sdk/go": 1, "bench": 1,
 
