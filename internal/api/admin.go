@@ -68,6 +68,11 @@ func (s *Server) serveAdmin(ctx *fasthttp.RequestCtx) {
 		s.serveOpen(ctx, func() { serveOpenAPI(ctx) })
 	case t.path == "/metrics":
 		s.serveInner(ctx, func() { s.serveMetrics(ctx) })
+	case s.opts.Demo != nil && t.path+"/" == demoPrefix:
+		ctx.SetStatusCode(fasthttp.StatusMovedPermanently)
+		ctx.Response.Header.Set("Location", demoPrefix)
+	case s.opts.Demo != nil && strings.HasPrefix(t.path, demoPrefix):
+		s.serveOpen(ctx, func() { s.serveDemo(ctx, t) })
 	case strings.HasPrefix(t.path, pprofPrefix):
 		s.serveInner(ctx, func() { servePprof(ctx) })
 	default:

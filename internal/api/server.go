@@ -56,6 +56,9 @@ type Options struct {
 	Ready    func() error      // default: ready while serving
 	Live     func() string     // what /livez says beside "ok", "" = nothing; default: nothing
 	Nodes    func() []NodeInfo // default: none
+	// Demo is called for each request of the demo page, which lies at /demo/ of the admin
+	// listener; nil: there is no such page.
+	Demo func() Demo
 	// Backup copies the store to a directory on this machine; nil: there is no store.
 	Backup          func(dir string) error
 	CheckWebhookURL func(string) error // default: every URL that parses
