@@ -33,6 +33,9 @@ func TestOptions(t *testing.T) {
 		{Options{Directory: dir, Listeners: []Listener{{Name: "x"}}}, "without Name or Address"},
 		{Options{Directory: dir, Listeners: []Listener{{Name: "x", Address: ":1", Protocol: presence.NumProtocols}}}, `Listener "x": protocol unknown`},
 		{Options{Directory: dir, Listeners: append(nativeAt(":1"), nativeAt(Off)...)}, `two Listeners are named "native"`},
+		{Options{Directory: dir, Listeners: []Listener{{Name: "x", Address: ":1", ProxyNetworks: make([]netip.Prefix, 1)}}}, `Listener "x": ProxyNetworks has invalid Prefix`},
+		{Options{Directory: dir, Listeners: []Listener{{Name: "x", Address: ":1", ProxyNetworks: []netip.Prefix{netip.MustParsePrefix("::ffff:10.0.0.0/104")}}}}, "ProxyNetworks has ::ffff:10.0.0.0/104"},
+		{Options{Directory: dir, Listeners: []Listener{{Name: "x", Address: ":1", ProxyNetworks: balancers}}}, ""},
 		{Options{Directory: dir, Listeners: nativeAt(Off)}, ""},
 		{Options{Directory: dir, Loops: 257}, "Loops is 257"},
 		{Options{Directory: dir, Loops: 256, FileReserve: 1280}, ""},
@@ -154,7 +157,7 @@ func TestMaxSlots(t *testing.T) {
 		t.Fatalf("link %d was let in, %d counted", chunkSize+1, r.core.Links())
 	}
 	(&link{rig: r, conn: &fakeConn{out: refusal}}).wantRefused(codec.CodeServerFull)
-	if n := r.core.m.refusedSlots.Get(); n != 1 {
+	if n := r.core.m.refused[refusedSlots].Get(); n != 1 {
 		t.Fatalf("%d refused counted", n)
 	}
 	links[7].fin()
