@@ -19,6 +19,7 @@ const (
 	CodeBadParameter    Code = 4008
 	CodeSlowReader      Code = 4009
 	CodeSlowSender      Code = 4010
+	CodeTooManyFailures Code = 4011
 
 	CodeServerFull     Code = 5001
 	CodeServerDraining Code = 5002
@@ -64,6 +65,7 @@ var Codes = []CodeInfo{
 	{CodeBadParameter, "BadParameter", "a field of the login is missing or out of bounds", false},
 	{CodeSlowReader, "SlowReader", "the client does not read what it is sent", true},
 	{CodeSlowSender, "SlowSender", "a frame of the client did not arrive in time", true},
+	{CodeTooManyFailures, "TooManyFailures", "too many logins with bad credentials came from this address of late", true},
 	{CodeServerFull, "ServerFull", "the server has no room for another link", true},
 	{CodeServerDraining, "ServerDraining", "the server is going down", true},
 	{CodeUnavailable, "Unavailable", "the login could not be decided or stored now", true},

@@ -159,7 +159,8 @@ type Server struct {
 	rest  *rest       // the REST API's own state
 	https []*httpServer
 
-	wrongTokens *failureTable    // of the console, by address
+	wrongTokens *failureTable // of the console, by address
+	audit       *auditLog
 	adminPanics *metrics.Counter // calls of the admin listener that ended in one
 
 	serving sync.WaitGroup // one per running listener
@@ -190,6 +191,7 @@ func New(o Options) (*Server, error) {
 	}
 	s.rest = newREST(s)
 	s.wrongTokens = newFailureTable(o.MaxFailures, o.Metrics)
+	s.audit = newAuditLog(o.Logger, o.Clock, o.Metrics)
 	for _, reason := range []string{"missing", "wrong", "limited"} {
 		s.authFailures(reason) // exported from the first moment on: alarms look at its growth
 	}
