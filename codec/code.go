@@ -19,8 +19,9 @@ const (
 	CodeBadParameter    Code = 4008
 	CodeSlowReader      Code = 4009
 	CodeSlowSender      Code = 4010
-	CodeOrigin          Code = 4011
-	CodeUnsupportedData Code = 4012
+	CodeTooManyFailures Code = 4011
+	CodeOrigin          Code = 4012
+	CodeUnsupportedData Code = 4013
 
 	CodeServerFull     Code = 5001
 	CodeServerDraining Code = 5002
@@ -69,6 +70,7 @@ var Codes = []CodeInfo{
 	{CodeBadParameter, "BadParameter", "a field of the login is missing or out of bounds", false, 4008},
 	{CodeSlowReader, "SlowReader", "the client does not read what it is sent", true, 4009},
 	{CodeSlowSender, "SlowSender", "a frame of the client did not arrive in time", true, 4010},
+	{CodeTooManyFailures, "TooManyFailures", "too many logins with bad credentials came from this address of late", true, 4011},
 	{CodeOrigin, "OriginNotAllowed", "the app does not allow pages of this origin", false, 1008},
 	{CodeUnsupportedData, "UnsupportedData", "a text message where binary is spoken, or the other way round", false, 1003},
 	{CodeServerFull, "ServerFull", "the server has no room for another link", true, 1013},

@@ -44,6 +44,9 @@ type Loop struct {
 	newcomers newcomers
 	trickles  map[uint32]trickle // by slot, while a frame is incomplete
 	drainAt   int                // next slot to tell that the node stops; -1 = none
+	// drainLinks is how many links there were when the node began to stop; 0 = it does not.
+	drainLinks int
+	turns      turns
 
 	// Atomic.
 	queue         queue
@@ -57,6 +60,7 @@ func newLoop(c *Core, index uint8, rng *rand.Rand) *Loop {
 	l.slab = slab{loop: index, base: rng.Uint32() | 1, max: maxSlotsPerLoop, tracks: c.gate.Tracks(), both: c.gate.Both()}
 	l.newcomers.on = c.o.MaxUnauthenticated < c.o.MaxLinks
 	l.now = c.Now()
+	l.turns.init(&c.o)
 	l.wheel.Start(l.now.MonoMS)
 	return l
 }
@@ -240,11 +244,12 @@ func (l *Loop) Run(now Instant) (more bool) {
 	l.begin(now)
 	l.leaves.retry(l)
 	_, moreDue := l.wheel.Advance(now.MonoMS, l.core.o.Batch, l.due)
+	l.takeTurns()
 	moreItems := l.settle()
 	moreLinks := l.drainStep()
 	l.tally.flush(l.core.m)
 	l.running = false
-	return l.leaves.due(l.now) || moreDue || moreLinks || moreItems
+	return l.leaves.due(l.now) || moreDue || moreLinks || moreItems || l.moreTurns()
 }
 
 // begin opens a call. outer is false if the call came from inside another one.
@@ -267,6 +272,7 @@ func (l *Loop) finish(outer bool) {
 	if l.settle() || l.drainAt >= 0 {
 		l.wake()
 	}
+	l.askForTurns()
 	l.running = false
 }
 
@@ -311,7 +317,7 @@ func (l *Loop) handle(it *item) {
 	case it.notice != nil:
 		l.notice(it.notice)
 	case it.drain:
-		l.drainAt = 0
+		l.drainAt, l.drainLinks = 0, l.slab.used
 	}
 }
 
@@ -336,7 +342,7 @@ func (l *Loop) drainStep() (more bool) {
 func (l *Loop) tellStop(s *Session) {
 	fx := l.effects()
 	s.nodeStops(fx)
-	if s.state == stateDeciding && l.untilMS(s) > l.now.MonoMS+l.core.o.DrainTimeout.Milliseconds() {
+	if s.has(flagNodeStop) && l.untilMS(s) > l.now.MonoMS+l.core.o.DrainTimeout.Milliseconds() {
 		l.arm(s, l.core.o.DrainTimeout)
 	}
 	l.apply(s, fx)
@@ -367,6 +373,9 @@ func (l *Loop) due(slot uint32) (nextMS int64) {
 	}
 	if l.now.MonoMS < l.untilMS(s) {
 		return l.nextLook(s)
+	}
+	if s.has(flagWaiting) { // for no longer than LoginQueueTime: the queue sees to it
+		return l.now.MonoMS + l.core.o.LoginQueueTime.Milliseconds()
 	}
 	if s.state == stateDeciding {
 		l.core.m.login(s.undecidedCode())
@@ -424,12 +433,19 @@ func (l *Loop) free(s *Session) {
 
 // effects returns the loop's scratch, cleared.
 func (l *Loop) effects() *effects {
-	l.fx = effects{now: l.now, retryMS: l.retryMS(), out: l.fx.out[:0]}
+	l.clearEffects(&l.fx)
 	return &l.fx
+}
+
+func (l *Loop) clearEffects(fx *effects) {
+	*fx = effects{now: l.now, retryMS: l.retryMS(), redirect: l.core.o.DrainRedirect, out: fx.out[:0]}
 }
 
 // retryMS spreads the clients that are told to come back.
 func (l *Loop) retryMS() uint32 {
+	if l.drainLinks > 0 {
+		return l.drainDelay()
+	}
 	o := &l.core.o
 	return uint32(o.RetryAfter.Milliseconds()) + l.rng.Uint32N(uint32(o.RetrySpread.Milliseconds())+1)
 }

@@ -248,7 +248,7 @@ func TestWebSocketOrigins(t *testing.T) {
 	dialWS(t, s, "rollcall.json.v1", "https://chat.example.com").login("alice", "tab-1")
 	stranger := dialWS(t, s, "rollcall.json.v1", "https://evil.example")
 	stranger.say(stranger.loginFields("bob", "tab-1"))
-	if m := stranger.hear("LoginRefused"); m["Code"] != 4011.0 || m["Name"] != "OriginNotAllowed" {
+	if m := stranger.hear("LoginRefused"); m["Code"] != 4012.0 || m["Name"] != "OriginNotAllowed" {
 		t.Errorf("refused with %v", m)
 	}
 	stranger.closed(1008, "OriginNotAllowed")

@@ -117,7 +117,10 @@ func TestEverySettingInEveryLayer(t *testing.T) {
 	other := map[string]string{
 		"dev": "true", "listen-native": "127.0.0.1:1", "listen-ws": "127.0.0.1:4", "listen-api": "127.0.0.1:2", "listen-admin": "127.0.0.1:3", "listen-api-tls": "off", "listen-admin-tls": "off",
 		"proxy-networks": "10.0.0.0/8,192.0.2.1/32,2001:db8::/32", "tls-cert": "cert.pem", "tls-key": "key.pem", "node": "9", "data-dir": "/x", "durability": "interval:250", "store-min-free": "0", "restart-grace": "0s", "max-links": "10", "loops": "3",
-		"login-timeout": "3s", "drain-timeout": "0s", "api-concurrency": "77", "api-conns-per-ip": "78", "api-max-body": "1024", "policy-max-native": "4", "policy-max-native-elsewhere": "2",
+		"login-timeout": "3s", "accept-rate": "5.5", "accept-rate-per-ip": "6", "accept-rate-per-net64": "7", "links-per-ip": "8", "links-per-net64": "9", "max-unauthenticated": "30", "max-unauthenticated-per-ip": "31",
+		"unlimited-networks": "10.0.0.0/8,::1/128", "tracked-addresses": "100", "memory-limit": "1073741824", "outbound-cap": "4096", "min-progress": "0", "first-frame-timeout": "2s", "drain-timeout": "0s", "drain-redirect": "other.example:7700", "login-rate": "500", "login-queue-time": "2s",
+		"login-failures-user": "0", "login-failures-ip": "5", "login-failure-window": "2m", "login-penalty-max": "1h", "sig-cache": "0", "retry-after": "2s", "retry-max": "10m",
+		"api-concurrency": "77", "api-conns-per-ip": "78", "api-max-body": "1024", "policy-max-native": "4", "policy-max-native-elsewhere": "2",
 		"policy-max-web": "100", "rate-calls": "1.5", "rate-batch-calls": "2.5", "webhook-allow-private": "true", "webhook-allow-loopback": "true",
 		"webhook-outbox-events": "12", "webhook-outbox-full": "block-logins", "webhook-dead-letters": "13", "webhook-log-events": "0", "webhook-timeout": "1s", "webhook-give-up": "1h", "log-level": "error", "log-format": "json",
 	}
