@@ -34,7 +34,7 @@ func findRow(name string) *row {
 // tell from a bad network.
 const slowly = time.Second
 
-var quickLogin = []string{"--login-timeout", "1s"}
+var quickLogin = []string{"--first-frame-timeout", "1s"}
 
 // rows are in the order of the table.
 var rows = []row{
@@ -54,9 +54,14 @@ var rows = []row{
 		shows: map[string]float64{`rollcall_closes_total{reason="slow_reader"}`: 1},
 	},
 	{
+		name: "crowding", what: "logins that stop in the middle, from one address, to take all places", unit: "sockets", full: 4000, small: 300,
+		shortFlags: []string{"--max-links", "2000", "--max-unauthenticated", "10", "--max-unauthenticated-per-ip", "5"}, attack: crowding, ceiling: 64,
+		shows: map[string]float64{`rollcall_refused_total{reason="ip_unauthenticated"}`: 50},
+	},
+	{
 		name: "flood-one", what: "connections that are closed at once, from one address", unit: "workers", full: 16, small: 2,
-		attack: func(a *Assault) { floodOf(a, 1, false) }, ceiling: 64,
-		shows: map[string]float64{`rollcall_accepts_total`: 20},
+		shortFlags: []string{"--accept-rate-per-ip", "10"}, attack: func(a *Assault) { floodOf(a, 1, false) }, ceiling: 64,
+		shows: map[string]float64{`rollcall_refused_total{reason="ip_rate"}`: 20},
 	},
 	{
 		name: "flood-many", what: "the same from 1,000 addresses", unit: "workers", full: 16, small: 2,
@@ -77,6 +82,11 @@ var rows = []row{
 		name: "bad-usersigs", what: "logins with UserSigs of a wrong key, from 1,000 addresses", unit: "workers", full: 16, small: 2,
 		attack: badUserSigs, ceiling: 64,
 		shows: map[string]float64{`rollcall_logins_total{code="70009"}`: 20},
+	},
+	{
+		name: "one-victim", what: "logins of one user with UserSigs of a wrong key, from one address", unit: "workers", full: 16, small: 2,
+		attack: oneVictim, ceiling: 64,
+		shows: map[string]float64{`rollcall_logins_total{code="70009"}`: 5, `rollcall_logins_barred_total`: 20},
 	},
 	{
 		name: "garbage", what: "frames with invalid UTF-8, NULs, lengths that lie, random bytes", unit: "workers", full: 16, small: 2,
