@@ -109,6 +109,26 @@ var rows = []row{
 		shows: map[string]float64{`rollcall_heartbeats_total`: 1000},
 	},
 	{
+		name: "ws-handshakes", what: "sockets that trickle a WebSocket handshake, a byte a second", unit: "sockets", full: 4000, small: 100,
+		shortFlags: quickLogin, attack: wsSlowHandshakes, ceiling: 64,
+		shows: map[string]float64{`rollcall_closes_total{reason="first_frame_timeout"}`: 50},
+	},
+	{
+		name: "ws-garbage", what: "WebSocket frames without mask, with reserved bits, lengths that lie, endless pieces, no UTF-8, JSON 4,000 deep", unit: "workers", full: 16, small: 2,
+		attack: wsGarbage, ceiling: 64,
+		shows: map[string]float64{`rollcall_closes_total{reason="protocol_error"}`: 20},
+	},
+	{
+		name: "ws-pieces", what: "WebSocket messages that stop after 7,000 bytes", unit: "sockets", full: 3000, small: 100,
+		shortFlags: []string{"--login-timeout", "1s"}, attack: wsPieces, ceiling: 96,
+		shows: map[string]float64{`rollcall_closes_total{reason="login_timeout"}`: 50},
+	},
+	{
+		name: "ws-unread", what: "logged-in WebSocket links that ping and heartbeat and never read", unit: "links", full: 100, small: 4,
+		attack: wsPings, ceiling: 96,
+		shows: map[string]float64{`rollcall_closes_total{reason="slow_reader"}`: 1},
+	},
+	{
 		name: "slow-requests", what: "HTTP requests that trickle, on API and admin", unit: "sockets", full: 2000, small: 40,
 		flags: []string{"--api-conns-per-ip", "16"}, attack: slowRequests, ceiling: 96,
 		shows: map[string]float64{},
