@@ -304,6 +304,7 @@ func (l *Loop) refuseLogin(s *Session, no refusal, fx *effects) {
 func (l *Loop) admitLogin(s *Session, c *loginCall, fx *effects) {
 	l.core.m.login(0)
 	l.authenticated(s)
+	fx.redirect = l.listener(s).redirect // if the node stops meanwhile
 	times := c.app.Timeouts.Of(s.platform)
 	if c.app.CloseOnSigEnd {
 		s.sigEndS = uint32(min(c.sigEndMS/1000+min(c.sigEndMS%1000, 1), math.MaxUint32))

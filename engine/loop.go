@@ -345,6 +345,7 @@ func (l *Loop) drainStep() (more bool) {
 
 func (l *Loop) tellStop(s *Session) {
 	fx := l.effects()
+	fx.redirect = l.listener(s).redirect
 	s.nodeStops(fx)
 	if s.has(flagNodeStop) && l.untilMS(s) > l.now.MonoMS+l.core.o.DrainTimeout.Milliseconds() {
 		l.arm(s, l.core.o.DrainTimeout)
@@ -442,7 +443,7 @@ func (l *Loop) effects() *effects {
 }
 
 func (l *Loop) clearEffects(fx *effects) {
-	*fx = effects{now: l.now, retryMS: l.retryMS(), redirect: l.core.o.DrainRedirect, out: fx.out[:0]}
+	*fx = effects{now: l.now, retryMS: l.retryMS(), out: fx.out[:0]}
 }
 
 // retryMS spreads the clients that are told to come back.

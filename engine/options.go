@@ -64,7 +64,8 @@ type Options struct {
 	// many are sent away. Defaults 1 s, 9 s and 2 min.
 	RetryAfter, RetrySpread, RetryMost time.Duration
 	// DrainRedirect is where a node that stops sends its clients, host:port; "" =
-	// they come back to where they were.
+	// they come back to where they were. The port is the native listener's; clients
+	// of others are sent to the same host, at the port of their own listener here.
 	DrainRedirect string
 
 	// MinProgress is how many bytes a second of a frame that has begun must come, on

@@ -84,7 +84,7 @@ var settings = []setting{
 		duration(func(c *Config) *time.Duration { return &c.LoginTimeout }, time.Second, 5*time.Minute)},
 	{"drain-timeout", "duration", "10s", "", "A stop waits this long for clients to leave before it closes their links.",
 		duration(func(c *Config) *time.Duration { return &c.DrainTimeout }, 0, time.Hour)},
-	{"drain-redirect", "address", "", "", "Where clients are sent, `host:port`, when this node stops; empty = they are told to come back. See [storms.md](storms.md).",
+	{"drain-redirect", "address", "", "", "Where clients are sent, `host:port` of the native listener there, when this node stops; those of other listeners to the same host, with the port that theirs has here. Empty = they are told to come back. See [storms.md](storms.md).",
 		destination(func(c *Config) *string { return &c.DrainRedirect })},
 	{"login-rate", "logins/s", "0", "", "Logins that the node takes per second; more wait or are sent away. The times at which clients are told to come back follow from it. 0 = no such bound, and what the node has reached of late stands for it.",
 		rate(func(c *Config) *float64 { return &c.LoginRate })},
