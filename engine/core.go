@@ -8,17 +8,19 @@ import (
 
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/presence"
+	"github.com/rollcall-im/rollcall/internal/tlslink"
 )
 
 // Core is the engine without sockets: all loops of a node and what they share.
 // It is the node's directory.Watcher.
 type Core struct {
 	// Immutable after NewCore.
-	o     Options
-	loops []*Loop
-	m     *counters
-	epoch time.Time
-	empty chan struct{} // gets a token when the last link is gone while the node stops
+	o      Options
+	loops  []*Loop
+	secure []*tlslink.Server // of the listeners, nil without TLS
+	m      *counters
+	epoch  time.Time
+	empty  chan struct{} // gets a token when the last link is gone while the node stops
 
 	// Atomic.
 	links    atomic.Int64
@@ -36,11 +38,35 @@ func NewCore(o Options) (*Core, error) {
 		seed = rand.Uint64()
 	}
 	c := &Core{o: o, m: newCounters(o.Metrics), epoch: o.Clock.Now(), empty: make(chan struct{}, 1)}
+	if err := c.secureListeners(); err != nil {
+		return nil, err
+	}
 	for i := range o.Loops {
 		c.loops = append(c.loops, newLoop(c, uint8(i), rand.New(rand.NewPCG(seed, uint64(i)))))
 	}
 	c.gauges(o.Metrics)
 	return c, nil
+}
+
+// secureListeners makes what the listeners with TLS share.
+func (c *Core) secureListeners() error {
+	c.secure = make([]*tlslink.Server, len(c.o.Listeners))
+	var pool *tlslink.Pool
+	for i := range c.o.Listeners {
+		if c.o.Listeners[i].TLS == nil {
+			continue
+		}
+		if pool == nil {
+			o := c.o.Handshakes
+			o.Clock, o.Metrics = c.o.Clock, c.o.Metrics
+			var err error
+			if pool, err = tlslink.NewPool(o); err != nil {
+				return fmt.Errorf("engine: %w", err)
+			}
+		}
+		c.secure[i] = pool.Server(c.o.Listeners[i].TLS)
+	}
+	return nil
 }
 
 // Loop returns loop i, 0 <= i < Options.Loops.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -20,6 +21,8 @@ type Listener struct {
 	// a PROXY header, which tells the client's address. A link from anywhere else
 	// never has one.
 	ProxyNetworks []netip.Prefix
+	// TLS is what clients must speak below the protocol (tlslink.Config); nil: nothing.
+	TLS *tls.Config
 }
 
 // MaxListeners bounds Options.Listeners, as a session has room for.

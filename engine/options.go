@@ -13,6 +13,7 @@ import (
 	"github.com/rollcall-im/rollcall/internal/clock"
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/metrics"
+	"github.com/rollcall-im/rollcall/internal/tlslink"
 )
 
 // Options configure an Engine. Directory is required; the zero value of
@@ -43,6 +44,9 @@ type Options struct {
 	// RetryAfter is the least a client is asked to wait where the server is to
 	// blame; it is told a time up to RetrySpread longer. Defaults 1 s and 9 s.
 	RetryAfter, RetrySpread time.Duration
+
+	// Handshakes bound those of listeners with TLS. Clock and Metrics are set to the engine's.
+	Handshakes tlslink.Options
 
 	// OutboundCap is how many bytes may wait for a client that does not read. Default 64 KiB.
 	OutboundCap int
