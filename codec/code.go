@@ -18,11 +18,13 @@ const (
 	CodeNotLoggedIn     Code = 4007
 	CodeBadParameter    Code = 4008
 	CodeSlowReader      Code = 4009
+	CodeSlowSender      Code = 4010
 
 	CodeServerFull     Code = 5001
 	CodeServerDraining Code = 5002
 	CodeUnavailable    Code = 5003
 	CodeOverloaded     Code = 5004
+	CodeAddressLimited Code = 5005
 
 	CodeAnotherLogin   Code = 6001
 	CodeReplaced       Code = 6002
@@ -61,10 +63,12 @@ var Codes = []CodeInfo{
 	{CodeNotLoggedIn, "NotLoggedIn", "the first frame must be a login", false},
 	{CodeBadParameter, "BadParameter", "a field of the login is missing or out of bounds", false},
 	{CodeSlowReader, "SlowReader", "the client does not read what it is sent", true},
+	{CodeSlowSender, "SlowSender", "a frame of the client did not arrive in time", true},
 	{CodeServerFull, "ServerFull", "the server has no room for another link", true},
 	{CodeServerDraining, "ServerDraining", "the server is going down", true},
 	{CodeUnavailable, "Unavailable", "the login could not be decided or stored now", true},
 	{CodeOverloaded, "Overloaded", "too many logins at once", true},
+	{CodeAddressLimited, "AddressLimited", "too many links, or too many at once, from the client's address", true},
 	{CodeAnotherLogin, "AnotherLogin", "another device logged in and the login policy allows only one of the two", false},
 	{CodeReplaced, "Replaced", "the same device logged in again on a new link", false},
 	{CodeKickedREST, "Kicked", "kicked by the app's backend or operator", false},

@@ -33,8 +33,8 @@ func (x *secure) data(p []byte, now Instant) (taken int) {
 }
 
 func (x *secure) take(p []byte) (taken int) {
-	s := x.session
-	if len(p) > x.unread {
+	s, fresh := x.session, len(p)-x.unread
+	if fresh > 0 {
 		s.seen = moment(x.loop.now.MonoMS) // any bytes are life
 	}
 	if !s.reads() {
@@ -42,7 +42,9 @@ func (x *secure) take(p []byte) (taken int) {
 	}
 	taken, err := x.link.Feed(p)
 	x.unread = len(p) - taken
-	x.settle(err)
+	if x.settle(err) {
+		x.loop.recordProgress(s, fresh, taken > 0)
+	}
 	return taken
 }
 
@@ -52,7 +54,11 @@ func (x *secure) resume() {
 		x.link.Drop()
 		return
 	}
-	x.settle(x.link.Resume())
+	err := x.link.Resume()
+	if x.link.Up() && !x.ended() && !x.session.has(flagHeard) {
+		x.loop.heard(x.session) // as good as a first frame: no silent client gets that far
+	}
+	x.settle(err)
 }
 
 // ended reports whether the session is over, or another's.
@@ -60,20 +66,20 @@ func (x *secure) ended() bool { return x.gone || x.session == nil || x.session.c
 
 // settle ends the session if TLS has ended: with a farewell it is as after a FIN,
 // else the link is lost. It bounds what TLS says by itself, as an answer to each
-// KeyUpdate, to a client that does not read.
-func (x *secure) settle(err error) {
+// KeyUpdate, to a client that does not read. It reports whether the session goes on.
+func (x *secure) settle(err error) (on bool) {
 	l := x.loop
 	switch {
 	case x.ended():
-		return
+		return false
 	case err == nil:
-		l.bounded(x.session)
-		return
+		return l.bounded(x.session)
 	case err != io.EOF:
 		err = fmt.Errorf("%w: %w", errTLS, err)
 	}
 	l.lost(x.session, err)
 	l.io().Close(&x.transport)
+	return false
 }
 
 // Send implements tlslink.Owner.

@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -275,8 +276,8 @@ type secured struct {
 	x      *secure
 	sent   int         // of conn.out, to the client
 	client *tls.Conn   // reads what turn passes on
-	wire   net.Conn    // our end of the client's wire
-	said   chan []byte // by the client, on the wire
+	tell   chan []byte // to the client, on the wire
+	said   chan []byte // by the client
 	wake   turnDriver
 }
 
@@ -296,7 +297,7 @@ func (d turnDriver) Wake() {
 func (r *rig) openSecured() *secured {
 	r.tb.Helper()
 	conn := &fakeConn{addr: net.TCPAddrFromAddrPort(netip.MustParseAddrPort("192.0.2.1:4711"))}
-	k := &secured{said: make(chan []byte, 100), wake: turnDriver{r.drv, make(chan struct{}, 1)}}
+	k := &secured{tell: make(chan []byte, 100), said: make(chan []byte, 100), wake: turnDriver{r.drv, make(chan struct{}, 1)}}
 	r.loop.Attach(k.wake)
 	t := newTransport(r.loop, conn, 0)
 	if ok, _ := t.open(0, r.core.Now()); !ok || t.tls == nil {
@@ -304,7 +305,6 @@ func (r *rig) openSecured() *secured {
 	}
 	k.link, k.x = &link{rig: r, s: t.session, conn: conn}, t.tls
 	theirs, ours := net.Pipe()
-	k.wire = ours
 	k.client = tls.Client(theirs, clientTLS(tls.VersionTLS13))
 	go func() {
 		for {
@@ -317,6 +317,12 @@ func (r *rig) openSecured() *secured {
 			k.said <- p[:n]
 		}
 	}()
+	go func() {
+		for p := range k.tell {
+			_, _ = ours.Write(p) // fails at the end, if the client does not read
+		}
+	}()
+	r.tb.Cleanup(func() { close(k.tell) })
 	r.tb.Cleanup(func() {
 		_, _ = theirs.Close(), ours.Close()
 		for range k.said {
@@ -329,7 +335,7 @@ func (r *rig) openSecured() *secured {
 func (k *secured) turn(done func() bool) {
 	for k.run(); !done(); k.run() {
 		for ; k.sent < len(k.conn.out) && !k.conn.stuck; k.sent = len(k.conn.out) {
-			_, _ = k.wire.Write(k.conn.out[k.sent:])
+			k.tell <- slices.Clone(k.conn.out[k.sent:])
 		}
 		select {
 		case p := <-k.said:
@@ -357,15 +363,15 @@ func (k *secured) logIn() {
 	k.turn(func() bool { return k.s.state == stateOnline })
 }
 
-// The login's time counts from accept and covers the handshake. Nothing is said in
-// the clear.
+// The time for the first frame counts from accept and covers the handshake. Nothing
+// is said in the clear.
 func TestTLSLoginTimeout(t *testing.T) {
 	r := secureRig(t)
 	for _, hello := range [][]byte{nil, {22, 3, 1}} {
 		k := r.openSecured()
-		k.advance(5 * time.Second)
+		k.advance(2 * time.Second)
 		k.arrive(hello)
-		k.advance(5*time.Second - tickInterval)
+		k.advance(3*time.Second - tickInterval)
 		if k.s.state != stateNew {
 			t.Fatal("ended early")
 		}
@@ -375,7 +381,51 @@ func TestTLSLoginTimeout(t *testing.T) {
 		}
 		k.advance(2 * time.Second)
 	}
-	if got := r.count(`rollcall_closes_total{reason="login_timeout"}`); got != "2" {
+	if got := r.count(`rollcall_closes_total{reason="first_frame_timeout"}`); got != "2" {
+		t.Errorf("counted %s", got)
+	}
+}
+
+// A handshake that is done is as good as a first frame: what is left of the time
+// for the login counts.
+func TestTLSLoginTimeoutWhenUp(t *testing.T) {
+	k := secureRig(t).openSecured()
+	k.advance(4 * time.Second)
+	go func() { _ = k.client.Handshake() }()
+	k.turn(k.x.link.Up)
+	k.advance(6*time.Second - tickInterval)
+	if k.s.state != stateNew {
+		t.Fatal("ended early")
+	}
+	said := len(k.conn.out)
+	k.advance(5 * tickInterval)
+	if k.s.state != stateDraining || !k.conn.fin || len(k.conn.out) == said {
+		t.Errorf("%v, FIN %v, %d bytes said", k.s.state, k.conn.fin, len(k.conn.out)-said)
+	}
+	if got := k.count(`rollcall_closes_total{reason="login_timeout"}`); got != "1" {
+		t.Errorf("counted %s", got)
+	}
+}
+
+// A record that has begun must go on, as a frame must.
+func TestTLSSlowSender(t *testing.T) {
+	k := secureRig(t).openSecured()
+	k.logIn()
+	k.arrive([]byte{23, 3, 3, 0x40, 0})
+	for range 9 {
+		k.advance(time.Second)
+		k.arrive(make([]byte, 80))
+	}
+	k.advance(2 * time.Second) // 720 of 640 bytes: another window
+	if k.s.state != stateOnline {
+		t.Fatalf("%v though it went on", k.s.state)
+	}
+	k.arrive(make([]byte, 600))
+	k.advance(10 * time.Second)
+	if k.s.state != stateDraining && k.s.state != stateFree {
+		t.Errorf("%v", k.s.state)
+	}
+	if got := k.count(`rollcall_closes_total{reason="slow_sender"}`); got != "1" {
 		t.Errorf("counted %s", got)
 	}
 }
@@ -385,6 +435,7 @@ func TestTLSBytesAreLife(t *testing.T) {
 	k := secureRig(t).openSecured()
 	k.logIn()
 	silence := 400 * time.Second
+	k.core.o.MinProgress = -1
 	for _, b := range []byte{23, 3, 3, 0, 30} {
 		k.advance(silence - time.Second)
 		k.arrive([]byte{b})
