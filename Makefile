@@ -11,7 +11,7 @@ ROUNDS ?= 3
 KILLS ?= 50
 FAULT_SEEDS ?= 2000
 
-.PHONY: build run test test-client test-faults lint bench bench-go bench-once bench-query bench-shard bench-wheel bench-million bench-peers fuzz mutants smoke generate clean tools help
+.PHONY: build run test test-client test-faults test-hostile lint bench bench-go bench-once bench-query bench-shard bench-wheel bench-million bench-peers fuzz mutants smoke generate clean tools help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -42,6 +42,10 @@ test-faults: build ## kill the server KILLS times under load (SEED replays), cut
 	bin/rollcall-bench ledger --kills 2 --durability memory --users 30 --acks 200 --settle-timeout 1s --expect-violations
 	$(GO) test -count 1 -timeout 60m ./internal/store -run 'PowerLoss|Fault|Disk|Space' -crash.seeds $(FAULT_SEEDS)
 	$(GO) test -count 1 -timeout 60m ./internal/embedded ./internal/webhook -run 'Crash|Fault|Disk|Restart|Killed'
+
+test-hostile: build ## every row of the hostile suite in full size: bench/results/hostile.md and .json; HOSTILE="--small --lanes 4" for a quick one
+	@mkdir -p bench/results
+	bin/rollcall-bench hostile $(HOSTILE) --table bench/results/hostile.md --json bench/results/hostile.json
 
 test-client: ## an unmodified public client of the cloud's REST API against ours (a module of its own; wants port 443 of a loopback address)
 	@# With a go.mod of the moment, so that a newer requirement of the product need not be repeated there.
@@ -86,10 +90,8 @@ bench-query: ## querystate over real sockets beside a static answer and Redis, R
 bench-wheel: ## the timing wheel beside its targets and other timers, ROUNDS rounds
 	GOMAXPROCS=1 $(GO) test -count 1 -run '^TestPeers$$' -v -timeout 60m ./internal/wheel -peers $(ROUNDS)
 
-fuzz: ## every fuzz target, FUZZTIME each
-	@set -e; for f in $$(git grep -l '^func Fuzz' -- '*_test.go'); do d=./$$(dirname $$f); \
-	  for t in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$f); do echo "$$d $$t"; \
-	    $(GO) test -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) $$d; done; done
+fuzz: ## every fuzz target, FUZZTIME each, FUZZJOBS of them side by side
+	FUZZTIME=$(FUZZTIME) testdata/fuzz/run
 
 mutants: ## apply each planted bug to a copy of the tree and show that the tests catch it
 	testdata/mutants/run

@@ -10,7 +10,7 @@ import (
 
 // Result is what a run has found. docs/bench.md describes its JSON form.
 type Result struct {
-	Scenario    string        `json:"scenario"` // connect, hold, churn, storm, massdrop, query, kick, mixed, million, ledger
+	Scenario    string        `json:"scenario"` // connect, hold, churn, storm, massdrop, query, kick, mixed, million, ledger, hostile
 	OK          bool          `json:"ok"`       // nothing was wrong and the run went to its end
 	Interrupted bool          `json:"interrupted"`
 	Started     time.Time     `json:"started"`
@@ -29,6 +29,7 @@ type Result struct {
 	Snapshots []Snapshot     `json:"snapshots,omitempty"` // million
 	Stopped   string         `json:"stopped,omitempty"`   // why no more links were opened
 	Ledger    *LedgerResult  `json:"ledger,omitempty"`    // ledger
+	Hostile   []HostileRow   `json:"hostile,omitempty"`   // hostile
 
 	Errors       map[Fault]uint64 `json:"errors"`
 	ErrorSamples []string         `json:"error_samples,omitempty"`

@@ -51,6 +51,11 @@ func (r *Result) Summary() string {
 			line("              data and log are in %s", l.Dir)
 		}
 	}
+	for i := range r.Hostile {
+		h := &r.Hostile[i]
+		line("  %-18s login p99 %.1f ms, %.1f x normal; memory %.0f MB, at most %.0f; %s", h.Name, float64(h.AttackP99)/1000, h.Ratio(), float64(h.MemoryBefore)/1e6, float64(h.MemoryPeak)/1e6,
+			map[bool]string{true: "nobody noticed", false: "NOTICED"}[len(h.Wrong) == 0])
+	}
 	if r.Stopped != "" {
 		line("  stopped     %s", r.Stopped)
 	}

@@ -97,7 +97,11 @@ func (l *Loop) admitAddress(c Conn) (admission.Hold, refusedReason) {
 	if !l.core.gate.Tracks() {
 		return admission.Hold{}, notRefused
 	}
-	hold, no := l.core.gate.Admit(addrPort(c.RemoteAddr()).Addr(), l.nowNS())
+	ip := addrPort(c.RemoteAddr()).Addr()
+	if within(l.core.o.UnlimitedNetworks, ip) {
+		return admission.Hold{}, notRefused
+	}
+	hold, no := l.core.gate.Admit(ip, l.nowNS())
 	if no != admission.Admitted {
 		return hold, addressRefusalBase + refusedReason(no)
 	}

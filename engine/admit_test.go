@@ -104,6 +104,24 @@ func TestRefusedReasons(t *testing.T) {
 
 func addressReason(r admission.Refusal) refusedReason { return addressRefusalBase + refusedReason(r) }
 
+// Addresses of an unlimited network are not counted, and limit no others.
+func TestUnlimitedNetworks(t *testing.T) {
+	r := newRig(t, func(o *Options) {
+		o.PerIP, o.PerNet64 = admission.Limits{Links: 1}, admission.Limits{Links: 1}
+		o.UnlimitedNetworks = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("2001:db8::/48")}
+	})
+	for range 5 {
+		r.mustOpen(someIP)
+		r.mustOpen("2001:db8::1")
+	}
+	for _, addr := range []string{otherIP, "2001:db8:1::1"} {
+		r.mustOpen(addr)
+		if k, _ := r.from(addr); k != nil {
+			t.Fatalf("%s is limited and was let in twice", addr)
+		}
+	}
+}
+
 // A rate that is used up comes back with time.
 func TestRateRecovers(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.AcceptRate = 2; o.PerIP = admission.Limits{Rate: 1, Burst: 1} })

@@ -304,6 +304,7 @@ func linkLife(tb testing.TB, users int) func(i int) {
 		now := r.core.Now()
 		s, _ := r.loop.Open(c, 0, now)
 		r.loop.Data(s, frames[i%len(frames)], now)
+		r.takesTurn(s)
 		if s.state != stateOnline {
 			tb.Fatal(s.State())
 		}

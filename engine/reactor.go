@@ -245,7 +245,7 @@ func (d *driver) Run(context.Context) error {
 
 // Close implements Driver.
 func (d *driver) Close(c Conn) {
-	closing(c)
+	beforeClose(c)
 	_ = d.el.Close(raw(c)) // gnet knows one that is closed already
 }
 

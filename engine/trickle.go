@@ -21,13 +21,17 @@ type trickle struct {
 	need    int   // bytes still to come until then; at most 0: enough has
 }
 
+// incomplete reports whether a frame, or a WebSocket message in pieces, has begun
+// and not ended.
+func (l *Loop) incomplete(s *Session) bool { return s.rest > 0 || l.parts.unfinished(s) }
+
 // progress looks at what a call of Data left: fresh bytes came; began tells that
 // the incomplete frame, if there is one, is a new one.
 func (l *Loop) progress(s *Session, fresh int, was, began bool, fx *effects) {
 	slot := s.id.Slot()
 	switch {
-	case l.core.o.MinProgress < 0 || s.rest == 0 && !was:
-	case s.rest == 0:
+	case l.core.o.MinProgress < 0 || !l.incomplete(s) && !was:
+	case !l.incomplete(s):
 		delete(l.trickles, slot)
 	case !was || began:
 		l.trickles[slot] = l.newTrickle()
@@ -46,7 +50,7 @@ func (l *Loop) recordProgress(s *Session, fresh int, began bool) {
 	slot := s.id.Slot()
 	switch t, watched := l.trickles[slot]; {
 	case l.core.o.MinProgress < 0 || !s.reads():
-	case !s.unfinished():
+	case !l.unfinished(s):
 		if watched {
 			delete(l.trickles, slot)
 		}
@@ -64,8 +68,8 @@ func (l *Loop) recordProgress(s *Session, fresh int, began bool) {
 
 // unfinished reports whether the client began something that is not complete: a
 // frame or, below it, a record of TLS.
-func (s *Session) unfinished() bool {
-	if s.rest > 0 {
+func (l *Loop) unfinished(s *Session) bool {
+	if l.incomplete(s) {
 		return true
 	}
 	t, ok := s.conn.(*transport)
@@ -97,7 +101,7 @@ func (l *Loop) nextLook(s *Session) int64 {
 	if s.state == stateOnline {
 		at = l.nextVisit(s)
 	}
-	if t, watched := l.trickles[s.id.Slot()]; watched && s.unfinished() {
+	if t, watched := l.trickles[s.id.Slot()]; watched && l.unfinished(s) {
 		at = min(at, t.untilMS)
 	}
 	return at

@@ -31,7 +31,7 @@ type httpFlags struct {
 	caFile  string
 	cert    string // file with the caller's own certificate; "": it has none
 	key     string // file with its key
-	patient bool // wait for an answer as long as it takes
+	patient bool   // wait for an answer as long as it takes
 }
 
 func (h *httpFlags) register(fs *flag.FlagSet) {

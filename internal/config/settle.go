@@ -46,7 +46,6 @@ func (c *Config) settle(entries []appEntry, read func(string) ([]byte, error)) e
 func (c *Config) checkRelease() error {
 	var faults []error
 	for _, l := range []struct{ name, what, addr string }{
-		{"listen-ws", "WebSocket", c.ListenWS},
 		{"listen-mqtt", "MQTT", c.ListenMQTT},
 	} {
 		if l.addr != Off {
