@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -21,6 +22,8 @@ type Listener struct {
 	// a PROXY header, which tells the client's address. A link from anywhere else
 	// never has one.
 	ProxyNetworks []netip.Prefix
+	// TLS is what clients must speak below the protocol (tlslink.Config); nil: nothing.
+	TLS *tls.Config
 
 	redirect string // where its clients are sent when the node stops, "" = nowhere
 }

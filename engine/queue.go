@@ -13,13 +13,15 @@ type item struct {
 	login  *loginCall
 	leave  *leaveCall
 	notice *directory.Notice
-	drain  bool // the node stops: tell every link
+	tls    *secure // its handshake has something to send, or is over
+	drain  bool    // the node stops: tell every link
 }
 
 // queue carries items from any goroutine to the loop that owns it, in order. A
 // producer pushes onto a stack with one compare-and-swap; the loop takes all of
 // it with one swap and turns it round. It needs no bound of its own: every link
-// has at most one login, one leave and one notice on the way, and a node stops once.
+// has at most one login, one leave, one notice and three turns of a handshake on
+// the way, and a node stops once.
 type queue struct {
 	head atomic.Pointer[item]
 }

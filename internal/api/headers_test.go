@@ -77,7 +77,7 @@ func TestAnswerHeaders(t *testing.T) {
 func TestOverTLSOnly(t *testing.T) {
 	cert, key, pool := makeCertificate(t)
 	r := newRig(t, func(o *Options) {
-		o.ListenAPITLS, o.ListenAdminTLS, o.TLSCert, o.TLSKey = "127.0.0.1:0", "127.0.0.1:0", cert, key
+		o.ListenAPITLS, o.ListenAdminTLS, o.Certificate = "127.0.0.1:0", "127.0.0.1:0", certificateIn(t, cert, key)
 	})
 	if err := r.s.Start(); err != nil {
 		t.Fatal(err)
@@ -102,7 +102,7 @@ func TestOverTLSOnly(t *testing.T) {
 func TestOldTLS(t *testing.T) {
 	cert, key, pool := makeCertificate(t)
 	r := newRig(t, func(o *Options) {
-		o.ListenAPITLS, o.ListenAdminTLS, o.TLSCert, o.TLSKey = "127.0.0.1:0", "127.0.0.1:0", cert, key
+		o.ListenAPITLS, o.ListenAdminTLS, o.Certificate = "127.0.0.1:0", "127.0.0.1:0", certificateIn(t, cert, key)
 	})
 	if err := r.s.Start(); err != nil {
 		t.Fatal(err)
