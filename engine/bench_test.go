@@ -44,7 +44,7 @@ func quietRig(tb testing.TB) *rig {
 
 func (r *rig) quietLink() (*Session, *quietConn) {
 	c := &quietConn{}
-	s, _ := r.loop.Open(c, r.core.Now())
+	s, _ := r.loop.Open(c, 0, r.core.Now())
 	return s, c
 }
 

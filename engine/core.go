@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rollcall-im/rollcall/internal/directory"
+	"github.com/rollcall-im/rollcall/internal/presence"
 )
 
 // Core is the engine without sockets: all loops of a node and what they share.
@@ -21,6 +22,7 @@ type Core struct {
 
 	// Atomic.
 	links    atomic.Int64
+	speaking [presence.NumProtocols]atomic.Int64 // links by protocol
 	stopping atomic.Bool
 }
 
@@ -102,17 +104,22 @@ func (c *Core) signalEmpty() {
 	}
 }
 
+// LinksOf is the number of links that speak p.
+func (c *Core) LinksOf(p presence.Protocol) int { return int(c.speaking[p].Load()) }
+
 // admit takes a place among MaxLinks.
-func (c *Core) admit() bool {
+func (c *Core) admit(p presence.Protocol) bool {
 	if c.links.Add(1) > int64(c.o.MaxLinks) {
 		c.links.Add(-1)
 		return false
 	}
+	c.speaking[p].Add(1)
 	return true
 }
 
 // gone gives the place back.
-func (c *Core) gone() {
+func (c *Core) gone(p presence.Protocol) {
+	c.speaking[p].Add(-1)
 	if c.links.Add(-1) == 0 && c.stopping.Load() {
 		c.signalEmpty()
 	}

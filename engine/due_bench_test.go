@@ -29,7 +29,7 @@ func (r *rig) fill(c Conn) {
 	now := r.core.Now()
 	first := r.core.Links() == 0
 	for range dueLinks - r.core.Links() {
-		s, _ := r.loop.Open(c, now)
+		s, _ := r.loop.Open(c, 0, now)
 		s.state, s.until = stateOnline, 400_000
 		s.user, s.platform, s.app = "user-00000000000", presence.Android, testApp
 	}

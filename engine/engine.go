@@ -7,8 +7,6 @@ import (
 	"net/netip"
 	"sync"
 	"time"
-
-	"github.com/rollcall-im/rollcall/internal/presence"
 )
 
 // Engine is a Core behind real listeners.
@@ -19,8 +17,8 @@ type Engine struct {
 
 	// Guarded by mu.
 	mu        sync.Mutex
-	reactor   *reactor // nil before Start and without a listener
-	addr      netip.AddrPort
+	reactor   *reactor         // nil before Start and without a listener
+	addrs     []netip.AddrPort // of the listeners, in the order of Options
 	endWatch  func()
 	shutdown  bool
 	watchDone chan struct{} // closed when nobody waits for the reactor any more
@@ -28,7 +26,7 @@ type Engine struct {
 
 // Stats is a snapshot of the engine.
 type Stats struct {
-	Links map[string]int // by protocol
+	Links map[string]int // by protocol that a listener has
 	Loops int
 }
 
@@ -48,8 +46,8 @@ func New(o Options) (*Engine, error) {
 // the probe and our binding.
 const portTries = 5
 
-// Start binds the listener and returns when all loops accept. It fails if
-// anybody listens on the address, a rollcall too.
+// Start binds the listeners and returns when all loops accept. It fails if
+// anybody listens on one of the addresses, a rollcall too.
 func (e *Engine) Start() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -58,7 +56,7 @@ func (e *Engine) Start() error {
 	}
 	// Before the first login, so that no notice is lost.
 	endWatch := e.core.o.Directory.Watch(e.core.o.Node, e.core)
-	if e.core.o.ListenNative != Off {
+	if len(e.core.o.Listeners) > 0 {
 		if err := e.listenLocked(); err != nil {
 			endWatch()
 			return err
@@ -69,31 +67,39 @@ func (e *Engine) Start() error {
 }
 
 func (e *Engine) listenLocked() error {
-	want, err := resolve(e.core.o.ListenNative)
-	if err != nil {
-		return err
+	var want []netip.AddrPort
+	chosen := true // no address leaves the port to us
+	for i := range e.core.o.Listeners {
+		a, err := resolve(e.core.o.Listeners[i].Address)
+		if err != nil {
+			return err
+		}
+		want = append(want, a)
+		chosen = chosen && a.Port() != 0
 	}
 	for try := 1; ; try++ {
 		err := e.bindLocked(want)
-		if err == nil || want.Port() != 0 || try == portTries {
+		if err == nil || chosen || try == portTries {
 			return err
 		}
 	}
 }
 
-func (e *Engine) bindLocked(want netip.AddrPort) error {
+func (e *Engine) bindLocked(want []netip.AddrPort) error {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	defer lockBind(ctx, want.Port(), e.core.o.Logger)()
-	addr, err := probe(want)
+	for _, a := range want {
+		defer lockBind(ctx, a.Port(), e.core.o.Logger)()
+	}
+	addrs, err := probe(want)
 	if err != nil {
 		return err
 	}
-	r := newReactor(e.core)
-	if err := r.start(ctx, addr); err != nil {
-		return fmt.Errorf("engine: cannot listen on %s: %w", addr, err)
+	r := newReactor(e.core, addrs)
+	if err := r.start(ctx); err != nil {
+		return fmt.Errorf("engine: cannot listen on %s: %w", addrs, err)
 	}
-	e.reactor, e.addr, e.watchDone = r, addr, make(chan struct{})
+	e.reactor, e.addrs, e.watchDone = r, addrs, make(chan struct{})
 	go e.watchReactor(r)
 	return nil
 }
@@ -111,15 +117,17 @@ func (e *Engine) watchReactor(r *reactor) {
 	}
 }
 
-// Addr is the address that the listener is bound to, "" if there is none. The
-// one name so far is "native".
+// Addr is the address that the listener of that name is bound to, "" if there is
+// none.
 func (e *Engine) Addr(name string) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if name != listenerNative || e.reactor == nil {
-		return ""
+	for i := range e.addrs {
+		if e.core.o.Listeners[i].Name == name {
+			return e.addrs[i].String()
+		}
 	}
-	return e.addr.String()
+	return ""
 }
 
 // Stopped gets an error if the reactor ends without Shutdown: all links are
@@ -128,7 +136,12 @@ func (e *Engine) Stopped() <-chan error { return e.stopped }
 
 // Stats returns how many links there are.
 func (e *Engine) Stats() Stats {
-	return Stats{Links: map[string]int{presence.ProtocolNative.String(): e.core.Links()}, Loops: e.core.o.Loops}
+	links := map[string]int{}
+	for i := range e.core.o.Listeners {
+		p := e.core.o.Listeners[i].Protocol
+		links[p.String()] = e.core.LinksOf(p)
+	}
+	return Stats{Links: links, Loops: e.core.o.Loops}
 }
 
 // Shutdown refuses new links, tells every client that the server goes down and

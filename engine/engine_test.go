@@ -28,12 +28,13 @@ const patience = 20 * time.Second
 // answered on other goroutines.
 type safeDirectory struct {
 	*fakeDirectory
-	mu      sync.Mutex
-	watcher directory.Watcher
-	links   map[string]presence.LinkID
-	addrs   map[string]netip.AddrPort
-	left    map[string]presence.LeaveReason
-	queue   chan func()
+	mu        sync.Mutex
+	watcher   directory.Watcher
+	links     map[string]presence.LinkID
+	addrs     map[string]netip.AddrPort
+	listeners map[string]string
+	left      map[string]presence.LeaveReason
+	queue     chan func()
 }
 
 func newSafeDirectory(tb testing.TB) *safeDirectory {
@@ -41,6 +42,7 @@ func newSafeDirectory(tb testing.TB) *safeDirectory {
 		fakeDirectory: newFakeDirectory(),
 		links:         make(map[string]presence.LinkID),
 		addrs:         make(map[string]netip.AddrPort),
+		listeners:     make(map[string]string),
 		left:          make(map[string]presence.LeaveReason),
 		queue:         make(chan func(), 10_000),
 	}
@@ -60,6 +62,7 @@ func (d *safeDirectory) Login(op *directory.LoginOp) {
 	defer d.mu.Unlock()
 	d.links[op.Key.UserID] = op.Login.Link.ID
 	d.addrs[op.Key.UserID] = op.Login.Link.Addr
+	d.listeners[op.Key.UserID] = op.Login.Link.Listener
 	d.queue <- func() { d.answerLogin(op) }
 }
 
@@ -83,6 +86,13 @@ func (d *safeDirectory) linkOf(user string) presence.LinkID {
 	return d.links[user]
 }
 
+// listenerOf is where the user's last login came in.
+func (d *safeDirectory) listenerOf(user string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.listeners[user]
+}
+
 func (d *safeDirectory) addrOf(user string) netip.AddrPort {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -104,7 +114,7 @@ type server struct {
 func startServer(t testing.TB, change ...func(*Options)) *server {
 	t.Helper()
 	s := &server{dir: newSafeDirectory(t), set: metrics.NewSet()}
-	o := Options{ListenNative: "127.0.0.1:0", Loops: 2, MaxLinks: 100, FileReserve: 64, Directory: s.dir, Metrics: s.set, Logger: slog.New(slog.DiscardHandler)}
+	o := Options{Listeners: nativeAt("127.0.0.1:0"), Loops: 2, MaxLinks: 100, FileReserve: 64, Directory: s.dir, Metrics: s.set, Logger: slog.New(slog.DiscardHandler)}
 	for _, f := range change {
 		f(&o)
 	}
@@ -266,7 +276,7 @@ func TestAddressInUse(t *testing.T) {
 	s := startServer(t)
 	_, port, _ := net.SplitHostPort(s.Addr("native"))
 	for _, addr := range []string{s.Addr("native"), ":" + port, "0.0.0.0:" + port, "localhost:" + port} {
-		e, err := New(Options{ListenNative: addr, Loops: 2, MaxLinks: 10, FileReserve: 64, Directory: newSafeDirectory(t)})
+		e, err := New(Options{Listeners: nativeAt(addr), Loops: 2, MaxLinks: 10, FileReserve: 64, Directory: newSafeDirectory(t)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -285,10 +295,7 @@ func TestAddressInUse(t *testing.T) {
 // Any user of the machine can hold the lock for a port. That delays a start and
 // is logged; whether the address is free, the probe says.
 func TestForeignBindLock(t *testing.T) {
-	free, err := probe(netip.MustParseAddrPort("127.0.0.1:0"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	free := freePort(t)
 	lock, err := net.Listen("unix", fmt.Sprintf("@rollcall-bind-%d", free.Port()))
 	if err != nil {
 		t.Fatal(err)
@@ -297,7 +304,7 @@ func TestForeignBindLock(t *testing.T) {
 	start := func() (*Engine, *bytes.Buffer, error) {
 		var log bytes.Buffer
 		e, err := New(Options{
-			ListenNative: free.String(), Loops: 1, MaxLinks: 10, FileReserve: 64,
+			Listeners: nativeAt(free.String()), Loops: 1, MaxLinks: 10, FileReserve: 64,
 			Directory: newSafeDirectory(t), Logger: slog.New(slog.NewTextHandler(&log, nil)),
 		})
 		if err != nil {
@@ -321,15 +328,12 @@ func TestForeignBindLock(t *testing.T) {
 
 // Two that start at the same moment: one of them gets the port.
 func TestAddressRace(t *testing.T) {
-	free, err := probe(netip.MustParseAddrPort("127.0.0.1:0"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	free := freePort(t)
 	const n = 4
 	started := make(chan *Engine, n)
 	failed := make(chan error, n)
 	for range n {
-		e, err := New(Options{ListenNative: free.String(), Loops: 1, MaxLinks: 10, FileReserve: 64, Directory: newSafeDirectory(t)})
+		e, err := New(Options{Listeners: nativeAt(free.String()), Loops: 1, MaxLinks: 10, FileReserve: 64, Directory: newSafeDirectory(t)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -359,9 +363,56 @@ func TestStartTwice(t *testing.T) {
 }
 
 func TestNoListener(t *testing.T) {
-	s := startServer(t, func(o *Options) { o.ListenNative = Off })
+	s := startServer(t, func(o *Options) { o.Listeners = nativeAt(Off) })
 	if a := s.Addr("native"); a != "" {
 		t.Fatalf("address %q", a)
+	}
+}
+
+// The links of all listeners are dealt out to the same loops, and say where they
+// came in.
+func TestListeners(t *testing.T) {
+	s := startServer(t, func(o *Options) {
+		o.Listeners = []Listener{{Name: "a", Address: "127.0.0.1:0"}, {Name: "off", Address: Off}, {Name: "b", Address: "127.0.0.2:0"}}
+	})
+	if a := s.Addr("off"); a != "" {
+		t.Fatalf("the listener that is off has the address %q", a)
+	}
+	for i := range 16 {
+		for _, name := range []string{"a", "b"} {
+			user := fmt.Sprintf("%s%d", name, i)
+			dialAddr(t, s.Addr(name)).login(user)
+			if got := s.dir.listenerOf(user); got != name {
+				t.Fatalf("%s came in by %q", user, got)
+			}
+		}
+	}
+	if st := s.Stats(); st.Links["native"] != 32 || len(st.Links) != 1 {
+		t.Fatalf("%+v", st)
+	}
+}
+
+// One address that is taken keeps all from being served.
+func TestListenerTaken(t *testing.T) {
+	taken, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	free := freePort(t)
+	e, err := New(Options{
+		Listeners: []Listener{{Name: "a", Address: free.String()}, {Name: "b", Address: taken.Addr().String()}},
+		Loops:     1, MaxLinks: 10, FileReserve: 64, Directory: newSafeDirectory(t),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Start(); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Fatalf("start: %v", err)
+	}
+	if c, err := net.Dial("tcp4", free.String()); err == nil {
+		_ = c.Close()
+		t.Fatal("the address that was free is served")
 	}
 }
 
@@ -371,7 +422,7 @@ func TestIPv6(t *testing.T) {
 	} else {
 		_ = ln.Close()
 	}
-	s := startServer(t, func(o *Options) { o.ListenNative = "[::1]:0" })
+	s := startServer(t, func(o *Options) { o.Listeners = nativeAt("[::1]:0") })
 	if !strings.HasPrefix(s.Addr("native"), "[::1]:") {
 		t.Fatalf("address %q", s.Addr("native"))
 	}
@@ -610,7 +661,7 @@ func TestShutdownOutOfTime(t *testing.T) {
 // If gnet ends by itself, Stopped says so and no Leave is issued.
 func TestStoppedUnexpectedly(t *testing.T) {
 	dir := newSafeDirectory(t)
-	e, err := New(Options{ListenNative: "127.0.0.1:0", Loops: 2, MaxLinks: 10, FileReserve: 64, Directory: dir})
+	e, err := New(Options{Listeners: nativeAt("127.0.0.1:0"), Loops: 2, MaxLinks: 10, FileReserve: 64, Directory: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -638,4 +689,14 @@ func TestStoppedUnexpectedly(t *testing.T) {
 	if err := e.Shutdown(context.Background()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// freePort is an address on which nobody listens.
+func freePort(t *testing.T) netip.AddrPort {
+	t.Helper()
+	free, err := probe([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return free[0]
 }

@@ -31,7 +31,7 @@ func serveWithFewFiles() int {
 		return 1
 	}
 	e, err := New(Options{
-		ListenNative: "127.0.0.1:0", Loops: 2, FileReserve: filesSpare,
+		Listeners: nativeAt("127.0.0.1:0"), Loops: 2, FileReserve: filesSpare,
 		Directory: yesDirectory{newFakeDirectory()},
 	})
 	if err == nil {

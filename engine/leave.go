@@ -8,20 +8,23 @@ import (
 // leaveCall is the end of a link on its way through the Directory. It does not
 // need the session, which may long serve another link.
 type leaveCall struct {
-	op      directory.LeaveOp
-	item    item
-	loop    *Loop
-	retryMS int64 // when to issue it again, MonoMS
+	op   directory.LeaveOp
+	item item
+	loop *Loop
+	next *leaveCall // while it waits
 }
 
 // leaves sees to it that a link that ended does not stay Online because the
-// Directory was away: such a Leave is issued again until it is taken.
+// Directory was away: such a Leave is issued again until it is taken. While the
+// Directory is away a batch asks now and then; the others wait until one is taken.
 type leaves struct {
-	waiting []*leaveCall // ordered by retryMS
-	idle    []*leaveCall
+	first, last *leaveCall // waiting, the longest first
+	waiting     int
+	retryMS     int64 // when the next batch asks, MonoMS
+	idle        []*leaveCall
 }
 
-// leaveRetryMS is the time between two tries of a Leave.
+// leaveRetryMS is the time between two batches while none is taken.
 const leaveRetryMS = 500
 
 // leave ends what the session's link stands for.
@@ -52,6 +55,7 @@ func (v *leaves) done(l *Loop, c *leaveCall) {
 		v.wait(l, c)
 		return
 	}
+	v.retryMS = l.now.MonoMS // it is there: the others need not wait
 	if s := l.slab.get(c.op.Link); s != nil && s.state == stateLeaving {
 		fx := l.effects()
 		s.left(fx)
@@ -62,33 +66,42 @@ func (v *leaves) done(l *Loop, c *leaveCall) {
 
 // wait keeps the call for another try.
 func (v *leaves) wait(l *Loop, c *leaveCall) {
-	if len(v.waiting) >= l.core.o.MaxPendingLeaves {
+	if v.waiting >= l.core.o.MaxPendingLeaves {
 		l.core.m.leavesDropped.Inc()
 		v.recycle(c)
 		return
 	}
-	c.retryMS = l.now.MonoMS + leaveRetryMS
-	v.waiting = append(v.waiting, c)
+	v.retryMS = l.now.MonoMS + leaveRetryMS
+	v.waiting++
+	if v.last == nil {
+		v.first = c
+	} else {
+		v.last.next = c
+	}
+	v.last = c
 }
 
-// retry issues a batch of what is due again.
-func (v *leaves) retry(l *Loop) (more bool) {
-	n := 0
-	for n < len(v.waiting) && n < l.core.o.Batch && v.waiting[n].retryMS <= l.now.MonoMS {
-		n++
+// retry issues a batch again, if it is time.
+func (v *leaves) retry(l *Loop) {
+	if !v.due(l.now) {
+		return
 	}
-	if n == 0 {
-		return false
-	}
-	due := v.waiting[:n]
-	v.waiting = append([]*leaveCall(nil), v.waiting[n:]...)
-	for _, c := range due {
+	v.retryMS = l.now.MonoMS + leaveRetryMS // unless one is taken
+	for range min(l.core.o.Batch, v.waiting) {
+		c := v.first
+		v.first, c.next = c.next, nil
+		if v.first == nil {
+			v.last = nil
+		}
+		v.waiting--
 		l.core.m.leavesRetried.Inc()
 		c.op.Code, c.op.Changed = 0, false
 		l.core.o.Directory.Leave(&c.op)
 	}
-	return n == l.core.o.Batch
 }
+
+// due reports whether a batch may ask.
+func (v *leaves) due(now Instant) bool { return v.first != nil && v.retryMS <= now.MonoMS }
 
 func (v *leaves) recycle(c *leaveCall) {
 	if len(v.idle) >= maxIdleCalls {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -161,10 +162,11 @@ func startBare() (addr string, counts limitCounts, err error) {
 	if err != nil {
 		return "", counts, err
 	}
-	a, err := probe(want)
+	bound, err := probe([]netip.AddrPort{want})
 	if err != nil {
 		return "", counts, err
 	}
+	a := bound[0]
 	s := &bareServer{engine: make(chan gnet.Engine, 1)}
 	go func() {
 		fmt.Fprintln(os.Stderr, gnet.Run(s, "tcp4://"+a.String(), gnet.WithReusePort(true), gnet.WithNumEventLoop(limitServerLoops()), gnet.WithLogger(logger{&reactor{}, slog.New(slog.DiscardHandler)})))
@@ -185,7 +187,7 @@ func startRollcall() (addr string, counts limitCounts, err error) {
 	if err != nil {
 		return "", counts, err
 	}
-	e, err := New(Options{ListenNative: "127.0.0.1:0", Loops: limitServerLoops(), Directory: dir})
+	e, err := New(Options{Listeners: nativeAt("127.0.0.1:0"), Loops: limitServerLoops(), Directory: dir})
 	if err != nil {
 		return "", counts, err
 	}

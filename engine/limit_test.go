@@ -14,6 +14,7 @@ import (
 
 	"github.com/rollcall-im/rollcall/codec"
 	"github.com/rollcall-im/rollcall/internal/clock"
+	"github.com/rollcall-im/rollcall/internal/presence"
 	"github.com/rollcall-im/rollcall/internal/usersig"
 )
 
@@ -296,7 +297,7 @@ func linkLife(tb testing.TB, users int) func(i int) {
 	c := &quietConn{fakeConn{addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 12345}}}
 	return func(i int) {
 		now := r.core.Now()
-		s, _ := r.loop.Open(c, now)
+		s, _ := r.loop.Open(c, 0, now)
 		r.loop.Data(s, frames[i%len(frames)], now)
 		if s.state != stateOnline {
 			tb.Fatal(s.State())
@@ -371,9 +372,9 @@ func TestIdleLinkHoldsNoBuffer(t *testing.T) {
 func BenchmarkAdmit(b *testing.B) {
 	r := newRig(b)
 	for b.Loop() {
-		if !r.core.admit() {
+		if !r.core.admit(presence.ProtocolNative) {
 			b.Fatal("full")
 		}
-		r.core.gone()
+		r.core.gone(presence.ProtocolNative)
 	}
 }

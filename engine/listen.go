@@ -46,18 +46,20 @@ func network(a netip.AddrPort) string {
 	return "tcp6"
 }
 
-// probe binds a without SO_REUSEPORT and lets it go again. The result has the
-// port that was bound: gnet must not see port 0, each loop would take another.
-func probe(a netip.AddrPort) (netip.AddrPort, error) {
-	ln, err := net.Listen(network(a), a.String())
-	if err != nil {
-		return a, fmt.Errorf("engine: cannot listen on %s: %w", a, err)
+// probe binds all of want without SO_REUSEPORT and lets them go again. The result
+// has the ports that were bound: gnet must not see port 0, each loop would take
+// another.
+func probe(want []netip.AddrPort) (bound []netip.AddrPort, err error) {
+	for _, a := range want {
+		ln, err := net.Listen(network(a), a.String())
+		if err != nil {
+			return nil, fmt.Errorf("engine: cannot listen on %s: %w", a, err)
+		}
+		defer ln.Close() //nolint:errcheck // if it is not released, gnet says so
+		port := ln.Addr().(*net.TCPAddr).AddrPort().Port()
+		bound = append(bound, netip.AddrPortFrom(a.Addr(), port))
 	}
-	port := ln.Addr().(*net.TCPAddr).AddrPort().Port()
-	if err := ln.Close(); err != nil {
-		return a, fmt.Errorf("engine: cannot release %s after the probe: %w", a, err)
-	}
-	return netip.AddrPortFrom(a.Addr(), port), nil
+	return bound, nil
 }
 
 const (

@@ -16,9 +16,6 @@ import (
 	"github.com/rollcall-im/rollcall/internal/usersig"
 )
 
-// listenerNative is the name of the native listener in links.
-const listenerNative = "native"
-
 // loginCall is a login on its way through the Directory.
 type loginCall struct {
 	op       directory.LoginOp
@@ -41,14 +38,9 @@ type refusal struct {
 	text string
 }
 
-// login takes the Login frame: check, then ask the Directory.
-func (l *Loop) login(s *Session, body []byte, fx *effects) {
-	var m codec.Login
-	if err := m.Unmarshal(body); err != nil {
-		s.fault(codec.CodeMalformedBody, err.Error(), fx)
-		return
-	}
-	if no := l.tryLogin(s, &m); no.code != 0 {
+// login takes the login, which it does not keep: check, then ask the Directory.
+func (l *Loop) login(s *Session, m *codec.Login, fx *effects) {
+	if no := l.tryLogin(s, m); no.code != 0 {
 		l.refuseLogin(s, no, fx)
 	}
 }
@@ -150,7 +142,7 @@ func endMS(s int64) int64 {
 // decide asks the Directory. From here on an end of the link means a Leave.
 func (l *Loop) decide(s *Session, device string, m *codec.Login, app *directory.App, cred credential) {
 	s.state = stateDeciding
-	c := l.newLoginCall()
+	c, lis := l.newLoginCall(), l.listener(s)
 	c.app, c.sigEndMS = app, cred.sigEndMS
 	if cred.ByTicket && len(m.UserSig) > 0 {
 		c.sig = bytes.Clone(m.UserSig)
@@ -161,7 +153,7 @@ func (l *Loop) decide(s *Session, device string, m *codec.Login, app *directory.
 		Resume: m.Resume,
 		Cred:   cred.Credential,
 		Link: presence.Link{
-			Node: l.core.o.Node, ID: s.id, Protocol: presence.ProtocolNative, Listener: listenerNative,
+			Node: l.core.o.Node, ID: s.id, Protocol: lis.Protocol, Listener: lis.Name,
 			Addr: addrPort(s.conn.RemoteAddr()), ConnectedMS: l.connectedMS(s),
 		},
 		NowMS: l.now.WallMS,
@@ -267,18 +259,20 @@ func (l *Loop) admitLogin(s *Session, c *loginCall, fx *effects) {
 		s.sigEndS = uint32(min(c.sigEndMS/1000+min(c.sigEndMS%1000, 1), math.MaxUint32))
 	}
 	d := &c.op.Decision
-	ok := codec.LoginOK{
+	ok := &l.loginOK // of the loop: a dialect's message escapes
+	*ok = codec.LoginOK{
 		InstID:              d.Inst.InstID,
 		ServerTimeMS:        l.now.WallMS,
 		HeartbeatIntervalMS: uint32(times.HeartbeatMS),
 		SilenceTimeoutMS:    uint32(times.SilenceMS),
 		TakenBack:           d.TakenBack,
+		Kicked:              ok.Kicked[:0],
 	}
 	ok.Ticket = l.newTicket(s, c)
 	for i := range d.Kicked {
 		ok.Kicked = append(ok.Kicked, codec.KickedInstance{Platform: codec.Platform(d.Kicked[i].Device.Platform), InstID: d.Kicked[i].InstID})
 	}
-	s.decided(&ok, fx)
+	s.decided(ok, fx)
 	if s.state == stateOnline {
 		s.until = uint32(times.SilenceMS)
 		l.wheel.Schedule(s.id.Slot(), l.nextVisit(s))

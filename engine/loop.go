@@ -28,6 +28,8 @@ type Loop struct {
 	slab    slab
 	wheel   *wheel.Wheel
 	fx      effects
+	nobody  Session       // stands for a connection that is refused
+	loginOK codec.LoginOK // for reuse
 	tally   tally
 	tenants tenants
 	words   words
@@ -67,46 +69,50 @@ func (l *Loop) wake() {
 // io is the driver, for a loop that has links.
 func (l *Loop) io() Driver { return *l.driver.Load() }
 
-// Open takes a new connection. Without room s is nil: refusal is a frame to send
-// if that can be done at once, then the connection is to be closed.
-func (l *Loop) Open(c Conn, now Instant) (s *Session, refusal []byte) {
+// Open takes a new connection of the listener with that index in Options. Without
+// room s is nil: refusal is to be sent if that can be done at once, then the
+// connection is to be closed.
+func (l *Loop) Open(c Conn, listener int, now Instant) (s *Session, refusal []byte) {
 	outer := l.begin(now)
-	s, refusal = l.open(c)
+	s, refusal = l.open(c, listener)
 	l.finish(outer)
 	return s, refusal
 }
 
-func (l *Loop) open(c Conn) (*Session, []byte) {
-	m := l.core.m
+func (l *Loop) open(c Conn, listener int) (*Session, []byte) {
+	m, w := l.core.m, l.core.wireOf(listener)
+	protocol := l.core.o.Listeners[listener].Protocol
 	if l.core.stopping.Load() {
 		m.refusedDraining.Inc()
-		return nil, l.refusal(codec.CodeServerDraining)
+		return nil, l.refusal(w, codec.CodeServerDraining)
 	}
-	if !l.core.admit() {
+	if !l.core.admit(protocol) {
 		m.refusedFull.Inc()
-		return nil, l.refusal(codec.CodeServerFull)
+		return nil, l.refusal(w, codec.CodeServerFull)
 	}
 	s, grown := l.slab.alloc()
 	if s == nil {
-		l.core.gone()
+		l.core.gone(protocol)
 		m.refusedSlots.Inc()
-		return nil, l.refusal(codec.CodeServerFull)
+		return nil, l.refusal(w, codec.CodeServerFull)
 	}
 	if grown {
 		l.wheel.Grow(l.slab.slots())
 	}
 	m.accepts.Inc()
-	s.conn = c
+	s.conn, s.wire = c, w
 	s.state = stateNew
 	s.seen = moment(l.now.MonoMS)
 	l.arm(s, l.core.o.LoginTimeout)
 	return s, nil
 }
 
-// refusal is a frame of its own memory: the scratch may be used again before it is sent.
-func (l *Loop) refusal(code codec.Code) []byte {
+// refusal is what a connection is told that gets no session, in memory of its own:
+// the scratch may be used again before it is sent.
+func (l *Loop) refusal(w wire, code codec.Code) []byte {
 	fx := l.effects()
-	fx.refused(code, "")
+	l.nobody = Session{wire: w}
+	l.nobody.refused(code, "", fx)
 	return bytes.Clone(fx.out)
 }
 
@@ -135,7 +141,7 @@ func (l *Loop) data(s *Session, p []byte) (taken int) {
 		s.expired(fx)
 	}
 	for fx.end == endNot && s.reads() && taken < len(p) {
-		n := l.frame(s, p[taken:], fx)
+		n := l.take(s, p[taken:], fx)
 		if n == 0 {
 			s.hold(len(p) - taken)
 			break
@@ -155,50 +161,15 @@ func (s *Session) reads() bool {
 	return s.state == stateNew || s.state == stateDeciding || s.state == stateOnline
 }
 
-// frame takes the first frame of p and returns the bytes that are done with, 0
-// if it must see more.
-func (l *Loop) frame(s *Session, p []byte, fx *effects) int {
+// take takes the first unit of p and returns the bytes that are done with, 0 if it
+// must see more.
+func (l *Loop) take(s *Session, p []byte, fx *effects) int {
 	if s.has(flagSkip) {
 		n := min(int(s.rest), len(p))
 		s.skip(int(s.rest) - n)
 		return n
 	}
-	limit := codec.MaxFrameBeforeLogin
-	if s.state == stateOnline {
-		limit = codec.MaxFrame
-	}
-	f, n, err := codec.Next(p, limit)
-	switch {
-	case err != nil:
-		l.malformed(s, err, fx)
-		return len(p)
-	case s.state != stateNew:
-		return l.laterFrame(s, p, fx)
-	case n > 0:
-		l.tally.frames++
-		l.firstFrame(s, f, fx)
-	}
-	return n
-}
-
-func (l *Loop) firstFrame(s *Session, f codec.Frame, fx *effects) {
-	if s.firstFrame(f.Type, fx) {
-		l.login(s, f.Body, fx)
-	}
-}
-
-// laterFrame takes a frame behind the first: its header is enough, so that a link
-// that is logged in never holds more than that.
-func (l *Loop) laterFrame(s *Session, p []byte, fx *effects) int {
-	if len(p) < codec.HeaderSize {
-		return 0
-	}
-	h := headerOf(p)
-	l.count(h)
-	s.laterFrame(h, l.core.o.MaxPipelined, fx)
-	n := min(codec.HeaderSize+h.body, len(p))
-	s.skip(codec.HeaderSize + h.body - n)
-	return n
+	return s.speaks().take(l, s, p, fx)
 }
 
 func (l *Loop) count(h header) {
@@ -209,15 +180,6 @@ func (l *Loop) count(h header) {
 	case h.skippable():
 		l.tally.skipped++
 	}
-}
-
-func (l *Loop) malformed(s *Session, err error, fx *effects) {
-	code := codec.CodeMalformedFrame
-	var fe *codec.FrameError
-	if errors.As(err, &fe) {
-		code = fe.Code
-	}
-	s.fault(code, err.Error(), fx)
 }
 
 // Closed tells of a connection that is gone: FIN, RST, any socket error. A nil
@@ -244,13 +206,13 @@ func (l *Loop) lost(s *Session, err error) {
 // called after Driver.Wake and at least every 250 ms; more asks for another call soon.
 func (l *Loop) Run(now Instant) (more bool) {
 	l.begin(now)
-	moreLeaves := l.leaves.retry(l)
+	l.leaves.retry(l)
 	_, moreDue := l.wheel.Advance(now.MonoMS, l.core.o.Batch, l.due)
 	moreItems := l.settle()
 	moreLinks := l.drainStep()
 	l.tally.flush(l.core.m)
 	l.running = false
-	return moreLeaves || moreDue || moreLinks || moreItems
+	return l.leaves.due(l.now) || moreDue || moreLinks || moreItems
 }
 
 // begin opens a call. outer is false if the call came from inside another one.
@@ -412,8 +374,10 @@ func (l *Loop) nextVisit(s *Session) int64 {
 // free ends the session. The slot waits for its next link.
 func (l *Loop) free(s *Session) {
 	l.wheel.Cancel(s.id.Slot())
+	s.speaks().ended(l, s)
+	protocol := l.listener(s).Protocol
 	l.slab.release(s)
-	l.core.gone()
+	l.core.gone(protocol)
 }
 
 // effects returns the loop's scratch, cleared.

@@ -79,7 +79,9 @@ func (c *counters) login(code codec.Code) {
 
 // gauges registers what is read at each scrape.
 func (c *Core) gauges(set *metrics.Set) {
-	set.Gauge(fmt.Sprintf("rollcall_links{protocol=%q}", presence.ProtocolNative), func() float64 { return float64(c.Links()) })
+	for p := presence.ProtocolNative; p < presence.NumProtocols; p++ {
+		set.Gauge(fmt.Sprintf("rollcall_links{protocol=%q}", p), func() float64 { return float64(c.LinksOf(p)) })
+	}
 	set.Gauge("rollcall_logins_pending", func() float64 { return float64(c.PendingLogins()) })
 }
 

@@ -18,16 +18,15 @@ import (
 // Options configure an Engine. Directory is required; the zero value of
 // everything else is its default.
 type Options struct {
-	// ListenNative is the address of the native listener: host:port, "off" for
-	// none. Default ":7700". Without a host it is 0.0.0.0; port 0 takes a free one.
-	ListenNative string
+	// Listeners are where clients connect. Default: native at ":7700".
+	Listeners []Listener
 	// Loops is the number of event loops, 1 to 256. Default: one per core.
 	Loops int
 	// MaxLinks bounds the links of all loops. Default: LinkBudget of the
 	// open-file limit and FileReserve.
 	MaxLinks int
 	// FileReserve is the number of open files that links must leave to everybody
-	// else, the loops included. Default 256, and 4 for each loop.
+	// else, the loops included. Default 256, and what the loops need.
 	FileReserve int
 	// Node is this node's number, as it stands in links.
 	Node uint32
@@ -53,7 +52,8 @@ type Options struct {
 	// MaxPendingLogins bounds, per loop, the logins being decided. Default 65,536.
 	MaxPendingLogins int
 	// MaxPendingLeaves bounds, per loop, the leaves that wait to be tried again
-	// because the Directory was not available. Default 65,536.
+	// because the Directory was not available. Default MaxLinks: enough for an outage
+	// in which all links end.
 	MaxPendingLeaves int
 	// Batch bounds the work of one step of a loop: completions, due timers, links
 	// told of a stop. Default 512 each.
@@ -67,11 +67,12 @@ type Options struct {
 const (
 	MaxLoops        = 1 << 8  // as LinkID has room for
 	maxSlotsPerLoop = 1 << 24 // as LinkID has room for
-	// reservePerLoop is what the engine itself needs besides links: per loop an epoll,
-	// an eventfd, a listener, the connection that is accepted to be refused, and one
-	// that is being closed: its place is free, for any loop, before its file is.
-	reservePerLoop = 5
 )
+
+// reservePerLoop is what a loop needs besides links: an epoll, an eventfd, its
+// listeners, the connection that is accepted to be refused, and one that is being
+// closed: its place is free, for any loop, before its file is.
+func (o *Options) reservePerLoop() int { return 4 + len(o.Listeners) }
 
 // Off as an address means no listener.
 const Off = "off"
@@ -80,6 +81,9 @@ const Off = "off"
 func (o *Options) validate() error {
 	if o.Directory == nil {
 		return errors.New("engine: Options.Directory is nil")
+	}
+	if err := o.validateListeners(); err != nil {
+		return err
 	}
 	o.setDefaults()
 	if o.Loops < 1 || o.Loops > MaxLoops {
@@ -117,9 +121,8 @@ func (o *Options) validate() error {
 }
 
 func (o *Options) setDefaults() {
-	orDefault(&o.ListenNative, ":7700")
 	orDefault(&o.Loops, min(runtime.GOMAXPROCS(0), MaxLoops))
-	orDefault(&o.FileReserve, 256+reservePerLoop*max(o.Loops, 0))
+	orDefault(&o.FileReserve, 256+o.reservePerLoop()*max(o.Loops, 0))
 	orDefault(&o.LoginTimeout, 10*time.Second)
 	orDefault(&o.DecideTimeout, 10*time.Second)
 	orDefault(&o.LeaveTimeout, 5*time.Second)
@@ -129,7 +132,6 @@ func (o *Options) setDefaults() {
 	orDefault(&o.OutboundCap, 64<<10)
 	orDefault(&o.MaxPipelined, 64)
 	orDefault(&o.MaxPendingLogins, 1<<16)
-	orDefault(&o.MaxPendingLeaves, 1<<16)
 	orDefault(&o.Batch, 512)
 	if o.Clock == nil {
 		o.Clock = clock.System{}
@@ -156,8 +158,8 @@ func (o *Options) validateLinks() error {
 	if err != nil {
 		return err
 	}
-	if o.FileReserve < reservePerLoop*o.Loops {
-		return fmt.Errorf("engine: FileReserve is %d, %d loops need at least %d", o.FileReserve, o.Loops, reservePerLoop*o.Loops)
+	if least := o.reservePerLoop() * o.Loops; o.FileReserve < least {
+		return fmt.Errorf("engine: FileReserve is %d, %d loops need at least %d", o.FileReserve, o.Loops, least)
 	}
 	most := min(LinkBudget(files, o.FileReserve), o.Loops*maxSlotsPerLoop)
 	if most < 1 {
@@ -169,6 +171,7 @@ func (o *Options) validateLinks() error {
 	if o.MaxLinks < 1 || o.MaxLinks > most {
 		return fmt.Errorf("engine: MaxLinks is %d, want 1 to %d (%d open files are allowed, %d are in reserve)", o.MaxLinks, most, files, o.FileReserve)
 	}
+	orDefault(&o.MaxPendingLeaves, o.MaxLinks)
 	return nil
 }
 

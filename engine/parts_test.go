@@ -28,6 +28,12 @@ func TestOptions(t *testing.T) {
 		{Options{}, "Directory is nil"},
 		{Options{Directory: dir}, ""},
 		{Options{Directory: dir, Loops: -1}, "Loops is -1"},
+		{Options{Directory: dir, Listeners: make([]Listener, 17)}, "17 Listeners, want at most 16"},
+		{Options{Directory: dir, Listeners: make([]Listener, 1)}, "without Name or Address"},
+		{Options{Directory: dir, Listeners: []Listener{{Name: "x"}}}, "without Name or Address"},
+		{Options{Directory: dir, Listeners: []Listener{{Name: "x", Address: ":1", Protocol: presence.NumProtocols}}}, `Listener "x": protocol unknown`},
+		{Options{Directory: dir, Listeners: append(nativeAt(":1"), nativeAt(Off)...)}, `two Listeners are named "native"`},
+		{Options{Directory: dir, Listeners: nativeAt(Off)}, ""},
 		{Options{Directory: dir, Loops: 257}, "Loops is 257"},
 		{Options{Directory: dir, Loops: 256, FileReserve: 1280}, ""},
 		{Options{Directory: dir, Loops: 256}, ""},
@@ -37,6 +43,7 @@ func TestOptions(t *testing.T) {
 		{Options{Directory: dir, Loops: 20, FileReserve: 99}, "need at least 100"},
 		{Options{Directory: dir, Loops: 20, FileReserve: 100}, ""},
 		{Options{Directory: dir, Loops: 20, FileReserve: 101}, ""},
+		{Options{Directory: dir, Loops: 20, FileReserve: 119, Listeners: []Listener{{Name: "a", Address: ":1"}, {Name: "b", Address: ":2"}}}, "need at least 120"},
 		{Options{Directory: dir, FileReserve: files}, "leaves none for links"},
 		{Options{Directory: dir, LoginTimeout: -1}, "LoginTimeout is -1ns"},
 		{Options{Directory: dir, DrainTimeout: time.Hour + 1}, "DrainTimeout is 1h0m0.000000001s"},
@@ -142,7 +149,7 @@ func TestMaxSlots(t *testing.T) {
 	for range chunkSize {
 		links = append(links, r.open())
 	}
-	s, refusal := r.loop.Open(&fakeConn{}, r.core.Now())
+	s, refusal := r.loop.Open(&fakeConn{}, 0, r.core.Now())
 	if s != nil || r.core.Links() != chunkSize {
 		t.Fatalf("link %d was let in, %d counted", chunkSize+1, r.core.Links())
 	}

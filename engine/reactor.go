@@ -27,8 +27,9 @@ type reactor struct {
 
 	// Immutable after newReactor.
 	core    *Core
-	booted  chan struct{} // closed when every loop listens
-	stopped chan error    // gets the end of gnet.Run
+	addrs   []netip.AddrPort // of Options.Listeners
+	booted  chan struct{}    // closed when every loop listens
+	stopped chan error       // gets the end of gnet.Rotate
 
 	// Guarded by mu.
 	mu     sync.Mutex
@@ -51,16 +52,20 @@ const readBufferCap = 64 << 10
 // itself it would take megabytes. Our frames are small.
 const sendBufferCap = 64 << 10
 
-func newReactor(c *Core) *reactor {
-	r := &reactor{core: c, booted: make(chan struct{}), stopped: make(chan error, 1)}
+func newReactor(c *Core, addrs []netip.AddrPort) *reactor {
+	r := &reactor{core: c, addrs: addrs, booted: make(chan struct{}), stopped: make(chan error, 1)}
 	r.drivers.Store(new([]*driver))
 	return r
 }
 
-// start binds a and returns when every loop accepts.
-func (r *reactor) start(ctx context.Context, a netip.AddrPort) error {
+// start binds the addresses and returns when every loop accepts on all of them.
+func (r *reactor) start(ctx context.Context) error {
+	urls := make([]string, len(r.addrs))
+	for i, a := range r.addrs {
+		urls[i] = network(a) + "://" + a.String()
+	}
 	go func() {
-		r.stopped <- gnet.Run(r, network(a)+"://"+a.String(),
+		r.stopped <- gnet.Rotate(r, urls,
 			gnet.WithReusePort(true),
 			gnet.WithReuseAddr(true), // links that we closed linger in TIME_WAIT: a restart must not wait for them
 			gnet.WithNumEventLoop(len(r.core.loops)),
@@ -124,7 +129,12 @@ func (r *reactor) OnTick() (time.Duration, gnet.Action) {
 // OnOpen implements gnet.EventHandler.
 func (r *reactor) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	d := r.driverOf(c)
-	s, refusal := d.loop.Open(c, r.core.Now())
+	lis, ok := r.listenerOf(c)
+	if !ok {
+		r.core.o.Logger.Error("a connection of no listener of ours was closed", "local", c.LocalAddr())
+		return nil, gnet.Close
+	}
+	s, refusal := d.loop.Open(c, lis, r.core.Now())
 	if s == nil {
 		return refusal, gnet.Close
 	}
@@ -154,6 +164,21 @@ func (r *reactor) OnClose(c gnet.Conn, err error) gnet.Action {
 		r.driverOf(c).loop.Closed(s, c, err, r.core.Now())
 	}
 	return gnet.None
+}
+
+// listenerOf returns the index of the listener that accepted c: what gnet calls
+// the local address is the listener's.
+func (r *reactor) listenerOf(c gnet.Conn) (i int, ok bool) {
+	if len(r.addrs) == 1 {
+		return 0, true
+	}
+	at := addrPort(c.LocalAddr())
+	for i, a := range r.addrs {
+		if a.Port() == at.Port() && a.Addr().WithZone("") == at.Addr().WithZone("") {
+			return i, true
+		}
+	}
+	return 0, false
 }
 
 // driverOf returns the driver of a connection's loop. There are few loops.

@@ -151,6 +151,11 @@ func (d *fakeDriver) Unread(c Conn) bool { return c.(*fakeConn).unread }
 func (d *fakeDriver) ForgetAddr(c Conn)  { c.(*fakeConn).addr = nil }
 func (d *fakeDriver) Wake()              { d.wakes++ }
 
+// nativeAt is one native listener.
+func nativeAt(addr string) []Listener {
+	return []Listener{{Name: listenerNative, Address: addr}}
+}
+
 // rig is a core of one loop under a clock that stands still unless told.
 type rig struct {
 	tb   testing.TB
@@ -215,7 +220,7 @@ type link struct {
 
 func (r *rig) open() *link {
 	conn := &fakeConn{addr: net.TCPAddrFromAddrPort(netip.MustParseAddrPort("192.0.2.1:4711"))}
-	s, _ := r.loop.Open(conn, r.core.Now())
+	s, _ := r.loop.Open(conn, 0, r.core.Now())
 	if s == nil {
 		r.tb.Fatal("the link was refused")
 	}

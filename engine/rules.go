@@ -26,7 +26,7 @@ type effects struct {
 	now     Instant
 	retryMS uint32 // what to tell a client that may try again
 
-	out   []byte               // frames to send
+	out   []byte               // what to send, in the dialect of the session
 	leave presence.LeaveReason // 0 = none
 	end   end
 	why   closeReason // with end
@@ -91,7 +91,7 @@ func (s *Session) earlyFrame(h header, maxPipelined int, fx *effects) {
 func (s *Session) onlineFrame(h header, fx *effects) {
 	switch {
 	case h.typ == codec.TypeHeartbeat:
-		fx.out = codec.AppendEmpty(fx.out, codec.TypeHeartbeatOK)
+		fx.out = s.speaks().heartbeatOK(fx.out, s)
 	case h.typ == codec.TypeLogout:
 		s.logout(fx)
 	case !h.skippable():
@@ -114,10 +114,10 @@ func (s *Session) fault(code codec.Code, text string, fx *effects) {
 // tell appends the frame that ends a link in the session's state.
 func (s *Session) tell(code codec.Code, text string, fx *effects) {
 	if s.state == stateOnline {
-		fx.forced(&codec.ForcedOffline{Code: code, Text: text})
+		s.forced(&codec.ForcedOffline{Code: code, Text: text}, fx)
 		return
 	}
-	fx.refused(code, text)
+	s.refused(code, text, fx)
 }
 
 // drain ends the link after what is to be sent, with a Leave if it stands, or may
@@ -154,9 +154,9 @@ func (s *Session) lost() presence.LeaveReason { return s.leaveReason(presence.Le
 // decided says yes to the login: ok is sent, then what waited for it takes place in order.
 func (s *Session) decided(ok *codec.LoginOK, fx *effects) {
 	s.state = stateOnline
-	fx.out = codec.AppendLoginOK(fx.out, ok)
+	fx.out = s.speaks().loginOK(fx.out, s, ok)
 	for ; s.beats > 0; s.beats-- {
-		fx.out = codec.AppendEmpty(fx.out, codec.TypeHeartbeatOK)
+		fx.out = s.speaks().heartbeatOK(fx.out, s)
 	}
 	switch {
 	case s.has(flagLogout):
@@ -169,19 +169,19 @@ func (s *Session) decided(ok *codec.LoginOK, fx *effects) {
 // refuse says no to the login; nothing was changed by it.
 func (s *Session) refuse(code codec.Code, text string, fx *effects) {
 	s.state = stateNew // the Directory keeps nothing of it
-	fx.refused(code, text)
+	s.refused(code, text, fx)
 	s.drain(closeRefused, fx)
 }
 
 // left is the Directory's answer to a logout.
 func (s *Session) left(fx *effects) {
-	fx.out = codec.AppendEmpty(fx.out, codec.TypeLogoutOK)
+	fx.out = s.speaks().logoutOK(fx.out, s)
 	s.drainGone(closeLogout, fx)
 }
 
 // forcedOffline tells the client that its instance is gone.
 func (s *Session) forcedOffline(m *codec.ForcedOffline, why closeReason, fx *effects) {
-	fx.forced(m)
+	s.forced(m, fx)
 	s.drainGone(why, fx)
 }
 
@@ -190,12 +190,12 @@ func (s *Session) forcedOffline(m *codec.ForcedOffline, why closeReason, fx *eff
 func (s *Session) nodeStops(fx *effects) {
 	switch s.state {
 	case stateNew:
-		fx.refused(codec.CodeServerDraining, "")
+		s.refused(codec.CodeServerDraining, "", fx)
 		s.drainGone(closeDraining, fx)
 	case stateDeciding:
 		s.flags |= flagNodeStop
 	case stateOnline:
-		fx.forced(&codec.ForcedOffline{Code: codec.CodeServerDraining})
+		s.forced(&codec.ForcedOffline{Code: codec.CodeServerDraining}, fx)
 		s.drainGone(closeDraining, fx)
 	}
 }
@@ -222,7 +222,7 @@ func (s *Session) expired(fx *effects) {
 // Leave follows its Login; but if the node stops, a stop is no disconnect.
 func (s *Session) undecided(fx *effects) {
 	code := s.undecidedCode()
-	fx.refused(code, "")
+	s.refused(code, "", fx)
 	if code == codec.CodeServerDraining {
 		s.drainGone(closeDraining, fx)
 		return
@@ -241,19 +241,19 @@ func (s *Session) undecidedCode() codec.Code {
 // sigEndMS is when the link must end with its UserSig, WallMS.
 func (s *Session) sigEndMS() int64 { return int64(s.sigEndS) * 1000 }
 
-// refused appends a LoginRefused; an empty text is the code's own.
-func (fx *effects) refused(code codec.Code, text string) {
+// refused says no to the login, or to the link before it; an empty text is the code's own.
+func (s *Session) refused(code codec.Code, text string, fx *effects) {
 	fx.code = code
 	m := codec.LoginRefused{Code: code, Text: text}
 	m.Text, m.MayReconnect = codeTerms(code, text)
 	if m.MayReconnect {
 		m.RetryAfterMS = fx.retryMS
 	}
-	fx.out = codec.AppendLoginRefused(fx.out, &m)
+	fx.out = s.speaks().loginRefused(fx.out, s, &m)
 }
 
-// forced appends m with what the code's row and the time add to it.
-func (fx *effects) forced(m *codec.ForcedOffline) {
+// forced says m with what the code's row and the time add to it.
+func (s *Session) forced(m *codec.ForcedOffline, fx *effects) {
 	fx.code = m.Code
 	m.Text, m.MayReconnect = codeTerms(m.Code, m.Text)
 	if m.MayReconnect {
@@ -262,7 +262,7 @@ func (fx *effects) forced(m *codec.ForcedOffline) {
 	if m.TimeMS == 0 {
 		m.TimeMS = fx.now.WallMS
 	}
-	fx.out = codec.AppendForcedOffline(fx.out, m)
+	fx.out = s.speaks().forcedOffline(fx.out, s, m)
 }
 
 // codeTerms returns what the code table says about code: its text unless there

@@ -8,7 +8,7 @@ import "net"
 //	core, err := NewCore(Options{...})        // Directory, Clock, Node, ...; no sockets
 //	loop := core.Loop(0)
 //	loop.Attach(driver)
-//	s, refusal := loop.Open(conn, now)        // s == nil: send refusal if it can be done without waiting, close
+//	s, refusal := loop.Open(conn, 0, now)     // 0: the first of Options.Listeners; s == nil: send refusal if it can be done without waiting, close
 //	n := loop.Data(s, unread, now)            // n bytes taken; show the rest again together with what comes next
 //	loop.Closed(s, conn, err, now)            // FIN, RST, any socket error; nil: the reactor itself ends
 //	more := loop.Run(now)                     // after Driver.Wake, and at least every 250 ms; more: call again soon

@@ -48,6 +48,7 @@ type Session struct {
 	platform presence.Platform
 	state    state
 	flags    flags
+	wire     wire
 }
 
 // moment is a MonoMS modulo 2^32. Which one is meant follows from the present,

@@ -464,6 +464,43 @@ func TestLeaveIsRetried(t *testing.T) {
 	}
 }
 
+// While the Directory is away, however many Leaves wait, a batch of them asks in
+// every interval. When it is back all of them are issued, in bounded steps, once.
+func TestLeavesWaitTogether(t *testing.T) {
+	const n, batch = 100, 7
+	r := newRig(t, func(o *Options) { o.Batch = batch })
+	links := make([]*link, n)
+	for i := range links {
+		links[i] = r.open()
+		links[i].login(fmt.Sprintf("u%d", i), codec.Android, "d1")
+	}
+	r.dir.leave = func(op *directory.LeaveOp) { op.Code = directory.CodeUnavailable }
+	for _, k := range links {
+		k.fin()
+	}
+	r.dir.log = nil
+	r.advance(10 * leaveRetryMS * time.Millisecond)
+	if asked := len(r.dir.log); asked != 10*batch {
+		t.Fatalf("%d leaves were issued in 10 intervals, want %d each", asked, batch)
+	}
+	r.dir.leave, r.dir.log = nil, nil
+	r.clk.Advance(leaveRetryMS * time.Millisecond)
+	for more := true; more; {
+		before := len(r.dir.log)
+		more = r.loop.Run(r.core.Now())
+		if step := len(r.dir.log) - before; step > batch {
+			t.Fatalf("%d leaves in one step of %d", step, batch)
+		}
+	}
+	left := map[string]bool{}
+	for _, entry := range r.dir.log {
+		left[entry] = true
+	}
+	if len(r.dir.log) != n || len(left) != n {
+		t.Fatalf("%d leaves of %d users for %d links", len(r.dir.log), len(left), n)
+	}
+}
+
 func TestMaxPendingLeaves(t *testing.T) {
 	const most = 3
 	for n := most - 1; n <= most+1; n++ {
@@ -507,7 +544,7 @@ func TestMaxLinks(t *testing.T) {
 		links = append(links, r.open())
 	}
 	conn := &fakeConn{}
-	s, refusal := r.loop.Open(conn, r.core.Now())
+	s, refusal := r.loop.Open(conn, 0, r.core.Now())
 	if s != nil {
 		t.Fatalf("link %d was let in", most+1)
 	}
@@ -520,7 +557,7 @@ func TestMaxLinks(t *testing.T) {
 	}
 	links[0].fin()
 	r.open()
-	if s, _ := r.loop.Open(conn, r.core.Now()); s != nil {
+	if s, _ := r.loop.Open(conn, 0, r.core.Now()); s != nil {
 		t.Fatal("the limit was forgotten")
 	}
 }
@@ -531,7 +568,7 @@ func TestRefusalWithWork(t *testing.T) {
 	k := r.open()
 	k.login("alice", codec.Android, "d1")
 	r.core.ForcedOffline([]directory.Notice{{Link: k.s.ID(), Cause: directory.CauseREST}})
-	_, refusal := r.loop.Open(&fakeConn{}, r.core.Now())
+	_, refusal := r.loop.Open(&fakeConn{}, 0, r.core.Now())
 	k.wantForced(codec.CodeKickedREST)
 	(&link{rig: r, conn: &fakeConn{out: refusal}}).wantRefused(codec.CodeServerFull)
 }

@@ -413,7 +413,7 @@ func TestDrain(t *testing.T) {
 	if no := silent.wantRefused(codec.CodeServerDraining); !no.MayReconnect || no.RetryAfterMS == 0 {
 		t.Fatalf("%+v", no)
 	}
-	if s, refusal := r.loop.Open(&fakeConn{}, r.core.Now()); s != nil || len(refusal) == 0 {
+	if s, refusal := r.loop.Open(&fakeConn{}, 0, r.core.Now()); s != nil || len(refusal) == 0 {
 		t.Fatal("a connection was let in")
 	}
 	pending.wantState("deciding")

@@ -24,7 +24,16 @@ import (
 )
 
 // listenerNames are the listeners in the order in which they are printed.
-var listenerNames = []string{"native", "api", "admin", "api-tls", "admin-tls"}
+var listenerNames = []string{"native", "ws", "mqtt", "api", "admin", "api-tls", "admin-tls"}
+
+// clientListeners are those of the engine.
+func clientListeners(c *config.Config) []engine.Listener {
+	return []engine.Listener{
+		{Name: "native", Address: c.ListenNative, Protocol: presence.ProtocolNative},
+		{Name: "ws", Address: c.ListenWS, Protocol: presence.ProtocolWS},
+		{Name: "mqtt", Address: c.ListenMQTT, Protocol: presence.ProtocolMQTT},
+	}
+}
 
 // node is a running server: its parts in the order of their start.
 type node struct {
@@ -303,7 +312,7 @@ func (n *node) startAPI(c *config.Config, b fileBudget) (err error) {
 
 func (n *node) newEngine(c *config.Config, b fileBudget) (err error) {
 	n.engine, err = engine.New(engine.Options{
-		ListenNative: c.ListenNative, Loops: c.Loops, MaxLinks: c.MaxLinks, FileReserve: b.reserve, Node: c.Node,
+		Listeners: clientListeners(c), Loops: c.Loops, MaxLinks: c.MaxLinks, FileReserve: b.reserve, Node: c.Node,
 		Directory: watched{n.dir, n.webhook}, Metrics: n.metrics, Logger: n.log, LoginTimeout: c.LoginTimeout,
 	})
 	return err

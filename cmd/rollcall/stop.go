@@ -12,8 +12,8 @@ import (
 
 // addr returns what a listener was bound to, "" if it is off.
 func (n *node) addr(name string) string {
-	if name == "native" {
-		return n.engine.Addr(name)
+	if a := n.engine.Addr(name); a != "" {
+		return a
 	}
 	return n.api.Addr(name)
 }

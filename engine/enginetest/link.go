@@ -74,7 +74,7 @@ func (n *Node) Connect() *Link {
 	number := n.log.links
 	d := n.drivers[number%len(n.drivers)]
 	l := &Link{node: n, number: number, driver: d, addr: net.TCPAddr{IP: net.IPv4(192, 0, 2, byte(number)), Port: 40000 + number}}
-	s, refusal := d.loop.Open(l, n.Core.Now())
+	s, refusal := d.loop.Open(l, 0, n.Core.Now())
 	if s == nil {
 		l.Write(refusal) //nolint:errcheck // cannot fail
 		l.say("refused")

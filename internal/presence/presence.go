@@ -66,6 +66,7 @@ const (
 	ProtocolNative Protocol = 1 + iota
 	ProtocolWS
 	ProtocolMQTT
+	NumProtocols // protocols are below this
 )
 
 // String returns the protocol's name as metrics and the console show it.

@@ -1,0 +1,60 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/rollcall-im/rollcall/internal/presence"
+)
+
+// Listener is an address where clients connect, and what is spoken there.
+type Listener struct {
+	// Name is what links, metrics and Engine.Addr call it, e.g. "native" or "ws-tls".
+	Name string
+	// Address is host:port. Without a host it is 0.0.0.0; port 0 takes a free one; Off means none.
+	Address string
+	// Protocol is what clients speak there. Default: native.
+	Protocol presence.Protocol
+}
+
+// MaxListeners bounds Options.Listeners, as a session has room for.
+const MaxListeners = 1 << 4
+
+// listenerNative is the name of the native listener, the only one by default.
+const listenerNative = "native"
+
+// validateListeners fills in the default and drops what is off.
+func (o *Options) validateListeners() error {
+	if o.Listeners == nil {
+		o.Listeners = []Listener{{Name: listenerNative, Address: ":7700"}}
+	}
+	if len(o.Listeners) > MaxListeners {
+		return fmt.Errorf("engine: %d Listeners, want at most %d", len(o.Listeners), MaxListeners)
+	}
+	open := make([]Listener, 0, len(o.Listeners))
+	names := map[string]bool{}
+	for _, lis := range o.Listeners {
+		orDefault(&lis.Protocol, presence.ProtocolNative)
+		if lis.Name == "" || lis.Address == "" {
+			return errors.New("engine: a Listener without Name or Address")
+		}
+		if names[lis.Name] {
+			return fmt.Errorf("engine: two Listeners are named %q", lis.Name)
+		}
+		names[lis.Name] = true
+		if lis.Address == Off {
+			continue
+		}
+		if _, ok := firstDialect[lis.Protocol]; !ok {
+			return fmt.Errorf("engine: Listener %q: protocol %v is not spoken here", lis.Name, lis.Protocol)
+		}
+		open = append(open, lis)
+	}
+	o.Listeners = open
+	return nil
+}
+
+// wireOf is what a new link of listener i has as Session.wire.
+func (c *Core) wireOf(i int) wire {
+	return wire(i)<<wireListenerShift | wire(firstDialect[c.o.Listeners[i].Protocol])
+}
