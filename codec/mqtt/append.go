@@ -11,11 +11,10 @@ import (
 	"github.com/rollcall-im/rollcall/codec"
 )
 
-// The Append functions append one packet of the server to dst, or nothing: a
-// packet that the client's Maximum Packet Size (max, 0: any) has no room for is
-// not sent [MQTT-3.1.2-24]; before that texts and user properties are left out
-// [MQTT-3.2.2-19], [MQTT-3.2.2-20], [MQTT-3.14.2-3], [MQTT-3.14.2-4]. To 3.1.1 they
-// append what it has a packet for. They do not allocate unless dst must grow.
+// The Append functions append one packet of the server to dst, or nothing: to
+// 3.1.1 what it has a packet for. They do not allocate unless dst must grow. For a
+// client with a Maximum Packet Size Shrink comes behind them. Properties that may
+// be left out, texts and user properties, stand last.
 
 // User properties of CONNACK and DISCONNECT.
 const (
@@ -46,14 +45,6 @@ func prefix(dst []byte, at int) []byte {
 	copy(dst[at+size:], dst[at:at+n])
 	copy(dst[at:], room[:size])
 	return dst
-}
-
-// fits takes a packet that is too large for the client back; ok tells which.
-func fits(dst []byte, start int, max uint32) (_ []byte, ok bool) {
-	if max != 0 && uint64(len(dst)-start) > uint64(max) {
-		return dst[:start], false
-	}
-	return dst, true
 }
 
 func appendText[T string | []byte](dst []byte, s T) []byte {
@@ -118,7 +109,7 @@ func appendOffered(dst []byte) []byte {
 }
 
 // AppendLoginOK appends the CONNACK that lets a client in.
-func AppendLoginOK(dst []byte, v Version, max uint32, m *codec.LoginOK) []byte {
+func AppendLoginOK(dst []byte, v Version, m *codec.LoginOK) []byte {
 	var present byte
 	if m.TakenBack { // only a resume is [MQTT-3.2.2-2], [MQTT-3.2.2-3]
 		present = 1
@@ -127,21 +118,12 @@ func AppendLoginOK(dst []byte, v Version, max uint32, m *codec.LoginOK) []byte {
 		return append(dst, byte(CONNACK)<<4, 2, present, ReturnAccepted)
 	}
 	start := len(dst)
-	for _, full := range [...]bool{true, false} {
-		dst = append(begin(dst, CONNACK, 0), present, ReasonSuccess)
-		props := len(dst)
-		dst = append(dst, packets.PropServerKeepAlive)
-		dst = binary.BigEndian.AppendUint16(dst, keepAliveS(m.HeartbeatIntervalMS))
-		dst = appendOffered(dst)
-		if full {
-			dst = appendLoginOK(dst, m)
-		}
-		var ok bool
-		if dst, ok = fits(end(prefix(dst, props), start), start, max); ok {
-			return dst
-		}
-	}
-	return dst
+	dst = append(begin(dst, CONNACK, 0), present, ReasonSuccess)
+	props := len(dst)
+	dst = append(dst, packets.PropServerKeepAlive)
+	dst = binary.BigEndian.AppendUint16(dst, keepAliveS(m.HeartbeatIntervalMS))
+	dst = appendLoginOK(appendOffered(dst), m)
+	return end(prefix(dst, props), start)
 }
 
 func appendLoginOK(dst []byte, m *codec.LoginOK) []byte {
@@ -176,27 +158,19 @@ type final struct {
 }
 
 // appendFinal appends a CONNACK or DISCONNECT of 5.0 that ends a link.
-func appendFinal(dst []byte, max uint32, f *final, user func(dst []byte) []byte) []byte {
+func appendFinal(dst []byte, f *final, user func(dst []byte) []byte) []byte {
 	start := len(dst)
-	for _, full := range [...]bool{true, false} {
-		dst = begin(dst, f.t, 0)
-		if f.t == CONNACK {
-			dst = append(dst, 0) // [MQTT-3.2.2-6]
-		}
-		dst = append(dst, f.reason)
-		props := len(dst)
-		if f.reference != "" {
-			dst = appendText(append(dst, packets.PropServerReference), f.reference)
-		}
-		if full {
-			dst = user(appendReason(dst, f.text))
-		}
-		var ok bool
-		if dst, ok = fits(end(prefix(dst, props), start), start, max); ok {
-			return dst
-		}
+	dst = begin(dst, f.t, 0)
+	if f.t == CONNACK {
+		dst = append(dst, 0) // [MQTT-3.2.2-6]
 	}
-	return dst
+	dst = append(dst, f.reason)
+	props := len(dst)
+	if f.reference != "" {
+		dst = appendText(append(dst, packets.PropServerReference), f.reference)
+	}
+	dst = user(appendReason(dst, f.text))
+	return end(prefix(dst, props), start)
 }
 
 func appendReturn(dst []byte, ret byte) []byte {
@@ -207,13 +181,13 @@ func appendReturn(dst []byte, ret byte) []byte {
 }
 
 // AppendLoginRefused appends the CONNACK that refuses a login.
-func AppendLoginRefused(dst []byte, v Version, max uint32, m *codec.LoginRefused) []byte {
+func AppendLoginRefused(dst []byte, v Version, m *codec.LoginRefused) []byte {
 	reason, ret := refusalOf(m.Code)
 	if v != V5 {
 		return appendReturn(dst, ret)
 	}
 	f := final{t: CONNACK, reason: reason, text: m.Text}
-	return appendFinal(dst, max, &f, func(dst []byte) []byte {
+	return appendFinal(dst, &f, func(dst []byte) []byte {
 		return appendTerms(dst, m.Code, m.MayReconnect, m.RetryAfterMS)
 	})
 }
@@ -229,7 +203,7 @@ func appendTerms(dst []byte, code codec.Code, mayReconnect bool, retryMS uint32)
 
 // AppendRefusal appends the answer to a client whose packet is refused: to one
 // that is not logged in yet a CONNACK, else a DISCONNECT. [MQTT-3.14.0-1]
-func AppendRefusal(dst []byte, v Version, max uint32, loggedIn bool, e *Error) []byte {
+func AppendRefusal(dst []byte, v Version, loggedIn bool, e *Error) []byte {
 	f := final{t: DISCONNECT, reason: e.Reason, text: e.Text}
 	switch {
 	case v == V311 && !loggedIn:
@@ -239,17 +213,17 @@ func AppendRefusal(dst []byte, v Version, max uint32, loggedIn bool, e *Error) [
 	case !loggedIn:
 		f.t = CONNACK
 	}
-	return appendFinal(dst, max, &f, func(dst []byte) []byte { return appendTerms(dst, e.Code, false, 0) })
+	return appendFinal(dst, &f, func(dst []byte) []byte { return appendTerms(dst, e.Code, false, 0) })
 }
 
 // AppendForcedOffline appends the DISCONNECT with which the server ends a link;
 // 3.1.1 has none.
-func AppendForcedOffline(dst []byte, v Version, max uint32, m *codec.ForcedOffline) []byte {
+func AppendForcedOffline(dst []byte, v Version, m *codec.ForcedOffline) []byte {
 	if v != V5 {
 		return dst
 	}
 	f := final{t: DISCONNECT, reason: disconnectOf(m.Code), text: m.Text}
-	return appendFinal(dst, max, &f, func(dst []byte) []byte {
+	return appendFinal(dst, &f, func(dst []byte) []byte {
 		dst = appendTerms(dst, m.Code, m.MayReconnect, m.RetryAfterMS)
 		if m.ByPlatform != 0 {
 			dst = appendUser(dst, PropByPlatform, m.ByPlatform.String())
@@ -263,7 +237,7 @@ func AppendForcedOffline(dst []byte, v Version, max uint32, m *codec.ForcedOffli
 
 // AppendRedirect appends the CONNACK or DISCONNECT that sends a client to another
 // server. Without an address, which means the same one, the server is just busy.
-func AppendRedirect(dst []byte, v Version, max uint32, loggedIn bool, m *codec.Redirect) []byte {
+func AppendRedirect(dst []byte, v Version, loggedIn bool, m *codec.Redirect) []byte {
 	f := final{t: DISCONNECT, reason: ReasonUseAnotherServer, reference: m.Address}
 	switch {
 	case v == V311 && !loggedIn:
@@ -276,7 +250,7 @@ func AppendRedirect(dst []byte, v Version, max uint32, loggedIn bool, m *codec.R
 	if m.Address == "" || len(m.Address) > codec.MaxAddress {
 		f.reason, f.reference = ReasonServerBusy, ""
 	}
-	return appendFinal(dst, max, &f, func(dst []byte) []byte {
+	return appendFinal(dst, &f, func(dst []byte) []byte {
 		dst = appendUserBool(dst, PropMayReconnect, true)
 		return appendUserInt(dst, PropRetryAfter, int64(m.RetryAfterMS))
 	})
@@ -315,9 +289,8 @@ func AppendAck(dst []byte, v Version, t Type, id uint16, reason byte) []byte {
 	return append(dst, byte(t)<<4, 3, byte(id>>8), byte(id), reason)
 }
 
-// AppendPublish appends a PUBLISH of QoS 0. It appends nothing if that is larger
-// than a client takes: it counts as sent. [MQTT-3.1.2-25]
-func AppendPublish(dst []byte, v Version, max uint32, topic string, retain bool, payload []byte) []byte {
+// AppendPublish appends a PUBLISH of QoS 0.
+func AppendPublish(dst []byte, v Version, topic string, retain bool, payload []byte) []byte {
 	start := len(dst)
 	var flags byte // [MQTT-3.3.1-2]
 	if retain {
@@ -327,6 +300,5 @@ func AppendPublish(dst []byte, v Version, max uint32, topic string, retain bool,
 	if v == V5 {
 		dst = append(dst, 2, packets.PropPayloadFormat, 1) // UTF-8
 	}
-	dst, _ = fits(end(append(dst, payload...), start), start, max)
-	return dst
+	return end(append(dst, payload...), start)
 }

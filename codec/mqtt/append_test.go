@@ -24,17 +24,17 @@ func TestCodes(t *testing.T) {
 		if !slices.Contains(connackReasons, m.Connack) || !slices.Contains(disconnectReasons, m.Disconnect) || m.Connack311 > ReturnNotAuthorized {
 			t.Errorf("%s: %+v", info.Name, m)
 		}
-		refused := decode(t, V5, AppendLoginRefused(nil, V5, 0, &codec.LoginRefused{Code: info.Code, Text: info.Text}))[0]
-		forced := decode(t, V5, AppendForcedOffline(nil, V5, 0, &codec.ForcedOffline{Code: info.Code, Text: info.Text}))[0]
+		refused := decode(t, V5, AppendLoginRefused(nil, V5, &codec.LoginRefused{Code: info.Code, Text: info.Text}))[0]
+		forced := decode(t, V5, AppendForcedOffline(nil, V5, &codec.ForcedOffline{Code: info.Code, Text: info.Text}))[0]
 		if refused.ReasonCode != m.Connack || forced.ReasonCode != m.Disconnect {
 			t.Errorf("%s: %#x and %#x sent, %+v in the table", info.Name, refused.ReasonCode, forced.ReasonCode, m)
 		}
-		got := AppendLoginRefused(nil, V311, 0, &codec.LoginRefused{Code: info.Code})
+		got := AppendLoginRefused(nil, V311, &codec.LoginRefused{Code: info.Code})
 		if want := []byte{0x20, 2, 0, m.Connack311}; m.Connack311 == 0 && got != nil || m.Connack311 != 0 && !bytes.Equal(got, want) {
 			t.Errorf("%s on 3.1.1: %x", info.Name, got)
 		}
 	}
-	unknown := decode(t, V5, AppendLoginRefused(nil, V5, 0, &codec.LoginRefused{Code: 1}))[0]
+	unknown := decode(t, V5, AppendLoginRefused(nil, V5, &codec.LoginRefused{Code: 1}))[0]
 	if unknown.ReasonCode != ReasonUnspecified {
 		t.Errorf("an unknown code: %#x", unknown.ReasonCode)
 	}
@@ -45,7 +45,7 @@ func TestLoginOK(t *testing.T) {
 		InstID: 7, Ticket: []byte{0xff, 0xfe, 0xfd}, ServerTimeMS: 1_800_000_000_123, HeartbeatIntervalMS: 120_999, SilenceTimeoutMS: 400_000, TakenBack: true,
 		Kicked: []codec.KickedInstance{{Platform: codec.Web, InstID: 3}, {Platform: codec.IPad, InstID: 4}},
 	}
-	pk := decode(t, V5, AppendLoginOK(nil, V5, 0, &m))[0]
+	pk := decode(t, V5, AppendLoginOK(nil, V5, &m))[0]
 	p := &pk.Properties
 	if !pk.SessionPresent || pk.ReasonCode != 0 || p.ServerKeepAlive != 120 || !p.MaximumQosFlag || p.MaximumQos != 0 || !p.RetainAvailableFlag || p.RetainAvailable != 0 ||
 		!p.WildcardSubAvailableFlag || p.WildcardSubAvailable != 0 || !p.SubIDAvailableFlag || p.SubIDAvailable != 0 || !p.SharedSubAvailableFlag || p.SharedSubAvailable != 0 ||
@@ -58,21 +58,21 @@ func TestLoginOK(t *testing.T) {
 			t.Errorf("%s is %q, want %q", key, got, value)
 		}
 	}
-	if got := AppendLoginOK([]byte("x"), V311, 0, &m); !bytes.Equal(got, []byte("x\x20\x02\x01\x00")) {
+	if got := AppendLoginOK([]byte("x"), V311, &m); !bytes.Equal(got, []byte("x\x20\x02\x01\x00")) {
 		t.Errorf("3.1.1: %x", got)
 	}
 	m.TakenBack = false
-	if got := AppendLoginOK(nil, V311, 0, &m); !bytes.Equal(got, []byte("\x20\x02\x00\x00")) {
+	if got := AppendLoginOK(nil, V311, &m); !bytes.Equal(got, []byte("\x20\x02\x00\x00")) {
 		t.Errorf("3.1.1: %x", got)
 	}
 	for ms, want := range map[uint32]uint16{0: 1, 999: 1, 1000: 1, 20_000: 20, 65_535_999: 65535, 1 << 31: 65535} {
 		m := codec.LoginOK{HeartbeatIntervalMS: ms}
-		if got := decode(t, V5, AppendLoginOK(nil, V5, 0, &m))[0].Properties.ServerKeepAlive; got != want {
+		if got := decode(t, V5, AppendLoginOK(nil, V5, &m))[0].Properties.ServerKeepAlive; got != want {
 			t.Errorf("heartbeat interval %d ms: keep alive %d s, want %d", ms, got, want)
 		}
 	}
 	m.Kicked, m.Ticket = make([]codec.KickedInstance, codec.MaxKicked+1), make([]byte, codec.MaxTicket)
-	if pk := decode(t, V5, AppendLoginOK(nil, V5, 0, &m))[0]; strings.Count(userProps(pk)[PropKicked], "unknown/0") != codec.MaxKicked {
+	if pk := decode(t, V5, AppendLoginOK(nil, V5, &m))[0]; strings.Count(userProps(pk)[PropKicked], "unknown/0") != codec.MaxKicked {
 		t.Error("not the first MaxKicked are told")
 	}
 }
@@ -81,7 +81,7 @@ func TestForcedOffline(t *testing.T) {
 	m := codec.ForcedOffline{
 		Code: codec.CodeAnotherLogin, Text: "another device", ByPlatform: codec.IPad, ByDeviceModel: "iPad\x00 Pro", TimeMS: 5, MayReconnect: true, RetryAfterMS: 9,
 	}
-	pk := decode(t, V5, AppendForcedOffline(nil, V5, 0, &m))[0]
+	pk := decode(t, V5, AppendForcedOffline(nil, V5, &m))[0]
 	got := userProps(pk)
 	for key, value := range map[string]string{
 		PropCode: "6001", PropByPlatform: "iPad", PropByDeviceModel: "iPad", PropTime: "5", PropMayReconnect: "true", PropRetryAfter: "9",
@@ -93,11 +93,11 @@ func TestForcedOffline(t *testing.T) {
 	if pk.ReasonCode != 0x8e || pk.Properties.ReasonString != "another device" || Type(pk.FixedHeader.Type) != DISCONNECT {
 		t.Errorf("%+v", pk)
 	}
-	if got := AppendForcedOffline(nil, V311, 0, &m); got != nil { // 3.1.1 has none from servers
+	if got := AppendForcedOffline(nil, V311, &m); got != nil { // 3.1.1 has none from servers
 		t.Errorf("3.1.1: %x", got)
 	}
 	m = codec.ForcedOffline{Code: codec.CodeKickedREST, Text: strings.Repeat("é", 200)}
-	pk = decode(t, V5, AppendForcedOffline(nil, V5, 0, &m))[0]
+	pk = decode(t, V5, AppendForcedOffline(nil, V5, &m))[0]
 	if got := userProps(pk); got[PropMayReconnect] != "false" || len(got) != 3 || pk.Properties.ReasonString != strings.Repeat("é", codec.MaxText/2) {
 		t.Errorf("%+v", pk.Properties)
 	}
@@ -113,19 +113,19 @@ func TestRedirectAndRefusal(t *testing.T) {
 		reason    byte
 		reference string
 	}{
-		{"redirect at login", AppendRedirect(nil, V5, 0, false, &codec.Redirect{Address: "h:1", RetryAfterMS: 3}), V5, CONNACK, 0x9c, "h:1"},
-		{"redirect later", AppendRedirect(nil, V5, 0, true, &codec.Redirect{Address: "h:1", RetryAfterMS: 3}), V5, DISCONNECT, 0x9c, "h:1"},
-		{"redirect to the same", AppendRedirect(nil, V5, 0, true, &codec.Redirect{RetryAfterMS: 3}), V5, DISCONNECT, 0x89, ""},
-		{"redirect too long", AppendRedirect(nil, V5, 0, true, &codec.Redirect{Address: strings.Repeat("h", codec.MaxAddress+1), RetryAfterMS: 3}), V5, DISCONNECT, 0x89, ""},
-		{"redirect at login, 3.1.1", AppendRedirect(nil, V311, 0, false, &codec.Redirect{Address: "h:1"}), V311, CONNACK, ReturnUnavailable, ""},
-		{"redirect later, 3.1.1", AppendRedirect(nil, V311, 0, true, &codec.Redirect{Address: "h:1"}), V311, 0, 0, ""},
-		{"redirect before CONNECT", AppendRedirect(nil, 0, 0, false, &codec.Redirect{}), 0, 0, 0, ""},
-		{"refusal at login", AppendRefusal(nil, V5, 0, false, e), V5, CONNACK, ReasonBadClientID, ""},
-		{"refusal later", AppendRefusal(nil, V5, 0, true, e), V5, DISCONNECT, ReasonBadClientID, ""},
-		{"refusal at login, 3.1.1", AppendRefusal(nil, V311, 0, false, e), V311, CONNACK, ReturnBadClientID, ""},
-		{"refusal without a code, 3.1.1", AppendRefusal(nil, V311, 0, false, malformed("x")), V311, 0, 0, ""},
-		{"refusal later, 3.1.1", AppendRefusal(nil, V311, 0, true, e), V311, 0, 0, ""},
-		{"refusal before CONNECT", AppendRefusal(nil, 0, 0, false, e), 0, 0, 0, ""},
+		{"redirect at login", AppendRedirect(nil, V5, false, &codec.Redirect{Address: "h:1", RetryAfterMS: 3}), V5, CONNACK, 0x9c, "h:1"},
+		{"redirect later", AppendRedirect(nil, V5, true, &codec.Redirect{Address: "h:1", RetryAfterMS: 3}), V5, DISCONNECT, 0x9c, "h:1"},
+		{"redirect to the same", AppendRedirect(nil, V5, true, &codec.Redirect{RetryAfterMS: 3}), V5, DISCONNECT, 0x89, ""},
+		{"redirect too long", AppendRedirect(nil, V5, true, &codec.Redirect{Address: strings.Repeat("h", codec.MaxAddress+1), RetryAfterMS: 3}), V5, DISCONNECT, 0x89, ""},
+		{"redirect at login, 3.1.1", AppendRedirect(nil, V311, false, &codec.Redirect{Address: "h:1"}), V311, CONNACK, ReturnUnavailable, ""},
+		{"redirect later, 3.1.1", AppendRedirect(nil, V311, true, &codec.Redirect{Address: "h:1"}), V311, 0, 0, ""},
+		{"redirect before CONNECT", AppendRedirect(nil, 0, false, &codec.Redirect{}), 0, 0, 0, ""},
+		{"refusal at login", AppendRefusal(nil, V5, false, e), V5, CONNACK, ReasonBadClientID, ""},
+		{"refusal later", AppendRefusal(nil, V5, true, e), V5, DISCONNECT, ReasonBadClientID, ""},
+		{"refusal at login, 3.1.1", AppendRefusal(nil, V311, false, e), V311, CONNACK, ReturnBadClientID, ""},
+		{"refusal without a code, 3.1.1", AppendRefusal(nil, V311, false, malformed("x")), V311, 0, 0, ""},
+		{"refusal later, 3.1.1", AppendRefusal(nil, V311, true, e), V311, 0, 0, ""},
+		{"refusal before CONNECT", AppendRefusal(nil, 0, false, e), 0, 0, 0, ""},
 	} {
 		if tc.t == 0 {
 			if len(tc.p) > 0 {
@@ -155,60 +155,61 @@ func TestAnswers(t *testing.T) {
 		"UNSUBACK of 3.1.1":  {AppendUnsuback(nil, V311, 0x102, []byte{0, 0x11}), "\xb0\x02\x01\x02"},
 		"PUBACK":             {AppendAck(nil, V5, PUBACK, 0x102, 0x87), "\x40\x03\x01\x02\x87"},
 		"PUBCOMP of 3.1.1":   {AppendAck(nil, V311, PUBCOMP, 0x102, 0x92), "\x70\x02\x01\x02"},
-		"PUBLISH of 3.1.1":   {AppendPublish(nil, V311, 0, "a", true, []byte("{}")), "\x31\x05\x00\x01a{}"},
-		"PUBLISH":            {AppendPublish(nil, V5, 0, "a", false, []byte("{}")), "\x30\x08\x00\x01a\x02\x01\x01{}"},
-		"PUBLISH that fits":  {AppendPublish(nil, V5, 10, "a", false, []byte("{}")), "\x30\x08\x00\x01a\x02\x01\x01{}"},
-		"PUBLISH too large ": {AppendPublish(nil, V5, 9, "a", false, []byte("{}")), ""},
+		"PUBLISH of 3.1.1":   {AppendPublish(nil, V311, "a", true, []byte("{}")), "\x31\x05\x00\x01a{}"},
+		"PUBLISH":            {AppendPublish(nil, V5, "a", false, []byte("{}")), "\x30\x08\x00\x01a\x02\x01\x01{}"},
+		"PUBLISH that fits":  {Shrink(AppendPublish(nil, V5, "a", false, []byte("{}")), 10), "\x30\x08\x00\x01a\x02\x01\x01{}"},
+		"PUBLISH too large ": {Shrink(AppendPublish(nil, V5, "a", false, []byte("{}")), 9), ""},
 	} {
 		if string(tc.p) != tc.want {
 			t.Errorf("%s: %x, want %x", name, tc.p, tc.want)
 		}
 		decode(t, map[bool]Version{true: V311, false: V5}[strings.Contains(name, "3.1.1")], tc.p)
 	}
-	long := AppendPublish(nil, V311, 0, "a", false, make([]byte, 20_000))
+	long := AppendPublish(nil, V311, "a", false, make([]byte, 20_000))
 	if pk := decode(t, V311, long)[0]; len(pk.Payload) != 20_000 {
 		t.Errorf("%d bytes of 20,000", len(pk.Payload))
 	}
 }
 
-// A client's Maximum Packet Size is kept to the byte. [MQTT-3.1.2-24]
+// A client's Maximum Packet Size is kept to the byte, for each of several packets
+// that are sent at once. [MQTT-3.1.2-24]
 func TestMaximumPacketSize(t *testing.T) {
-	e := violation("text")
-	for name, f := range map[string]func(max uint32) []byte{
-		"LoginOK": func(max uint32) []byte {
-			return AppendLoginOK([]byte("x"), V5, max, &codec.LoginOK{InstID: 1, Ticket: []byte("t"), Kicked: make([]codec.KickedInstance, 100)})
-		},
-		"LoginRefused": func(max uint32) []byte {
-			return AppendLoginRefused([]byte("x"), V5, max, &codec.LoginRefused{Code: codec.CodeSigExpired, Text: "expired"})
-		},
-		"ForcedOffline": func(max uint32) []byte {
-			return AppendForcedOffline([]byte("x"), V5, max, &codec.ForcedOffline{Code: codec.CodeKickedREST, Text: "kicked"})
-		},
-		"Redirect": func(max uint32) []byte {
-			return AppendRedirect([]byte("x"), V5, max, true, &codec.Redirect{Address: "host:1", RetryAfterMS: 1})
-		},
-		"Refusal": func(max uint32) []byte { return AppendRefusal([]byte("x"), V5, max, true, e) },
+	pong := AppendPingresp(nil)
+	for name, full := range map[string][]byte{
+		"LoginOK":          AppendLoginOK(nil, V5, &codec.LoginOK{InstID: 1, Ticket: []byte("t"), Kicked: make([]codec.KickedInstance, 1000)}),
+		"LoginRefused":     AppendLoginRefused(nil, V5, &codec.LoginRefused{Code: codec.CodeSigExpired, Text: "expired"}),
+		"ForcedOffline":    AppendForcedOffline(nil, V5, &codec.ForcedOffline{Code: codec.CodeKickedREST, Text: "kicked"}),
+		"Redirect":         AppendRedirect(nil, V5, true, &codec.Redirect{Address: "host:1", RetryAfterMS: 1}),
+		"Redirect at once": AppendRedirect(nil, V5, false, &codec.Redirect{Address: "host:1", RetryAfterMS: 1}),
+		"Refusal":          AppendRefusal(nil, V5, true, violation("text")),
 	} {
-		full := len(f(0)) - 1
-		least := len(f(uint32(full-1))) - 1
-		if least <= 0 || least >= full {
-			t.Errorf("%s: %d bytes, %d without what may be left out", name, full, least)
+		least := len(Shrink(bytes.Clone(full), uint32(len(full)-1)))
+		if least <= 0 || least > LeastPacket {
+			t.Errorf("%s: %d bytes, %d without what may be left out", name, len(full), least)
 		}
-		for max := 1; max <= full+1; max++ {
-			p := f(uint32(max))
-			want := full
+		for max := 2; max <= len(full)+1; max++ {
+			if max > 2*LeastPacket && max < len(full)-1 {
+				continue
+			}
+			want := len(full)
 			if max < least {
 				want = 0
-			} else if max < full {
+			} else if max < len(full) {
 				want = least
 			}
-			if p[0] != 'x' || len(p)-1 != want {
-				t.Fatalf("%s: %d bytes at a limit of %d, want %d", name, len(p)-1, max, want)
+			p := Shrink(slices.Concat(pong, full, pong), uint32(max))
+			if len(p) != want+2*len(pong) || !bytes.HasPrefix(p, pong) || !bytes.HasSuffix(p, pong) {
+				t.Fatalf("%s: %d bytes at a limit of %d, want %d and two PINGRESP", name, len(p), max, want)
 			}
-			if want > 0 {
-				decode(t, V5, p[1:])
+			got := decode(t, V5, p)
+			if want > 0 && (got[1].ReasonCode != decode(t, V5, full)[0].ReasonCode || got[1].Properties.ServerReference != decode(t, V5, full)[0].Properties.ServerReference) {
+				t.Fatalf("%s: at a limit of %d: %+v", name, max, got[1])
 			}
 		}
+	}
+	long := AppendRedirect(nil, V5, true, &codec.Redirect{Address: strings.Repeat("h", codec.MaxAddress)})
+	if p := Shrink(long, LeastPacket); len(p) > 0 {
+		t.Errorf("a Server Reference of %d bytes became %x", codec.MaxAddress, p)
 	}
 }
 
@@ -218,9 +219,9 @@ func TestAppendAllocatesNothing(t *testing.T) {
 	forced := codec.ForcedOffline{Code: codec.CodeAnotherLogin, Text: "another device", ByPlatform: codec.IPad, ByDeviceModel: "iPad", TimeMS: 5}
 	payload := make([]byte, 300)
 	for name, f := range map[string]func(){
-		"LoginOK":       func() { buf = AppendLoginOK(buf[:0], V5, 0, &ok) },
-		"ForcedOffline": func() { buf = AppendForcedOffline(buf[:0], V5, 0, &forced) },
-		"Publish":       func() { buf = AppendPublish(buf[:0], V5, 0, "presence/alice", false, payload) },
+		"LoginOK":       func() { buf = AppendLoginOK(buf[:0], V5, &ok) },
+		"ForcedOffline": func() { buf = AppendForcedOffline(buf[:0], V5, &forced) },
+		"Publish":       func() { buf = AppendPublish(buf[:0], V5, "presence/alice", false, payload) },
 		"Pingresp":      func() { buf = AppendPingresp(buf[:0]) },
 	} {
 		if n := testing.AllocsPerRun(100, f); n != 0 {
@@ -233,8 +234,8 @@ func TestAppendAllocatesNothing(t *testing.T) {
 func FuzzAppendTexts(f *testing.F) {
 	f.Add("a\xff", "b\x00", uint32(0))
 	f.Fuzz(func(t *testing.T, text, model string, max uint32) {
-		p := AppendForcedOffline(nil, V5, max, &codec.ForcedOffline{Code: codec.CodeAnotherLogin, Text: text, ByDeviceModel: model})
-		if max != 0 && uint32(len(p)) > max {
+		p := AppendForcedOffline(nil, V5, &codec.ForcedOffline{Code: codec.CodeAnotherLogin, Text: text, ByDeviceModel: model})
+		if p = Shrink(p, max); uint32(len(p)) > max {
 			t.Fatalf("%d bytes at a limit of %d", len(p), max)
 		}
 		for _, pk := range decode(t, V5, p) {
