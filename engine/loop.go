@@ -28,8 +28,9 @@ type Loop struct {
 	slab    slab
 	wheel   *wheel.Wheel
 	fx      effects
-	nobody  Session       // stands for a connection that is refused
-	loginOK codec.LoginOK // for reuse
+	nobody  Session               // stands for a connection that is refused
+	loginOK codec.LoginOK         // for reuse
+	mqtt    map[uint32]*mqttState // by slot: what is in progress on links that speak MQTT
 	tally   tally
 	tenants tenants
 	words   words
@@ -405,7 +406,7 @@ func (l *Loop) apply(s *Session, fx *effects) {
 	if leave == presence.LeaveLogout && s.state == stateLeaving {
 		l.arm(s, l.core.o.LeaveTimeout)
 	}
-	if len(fx.out) > 0 && !l.write(s, id, fx.out) {
+	if len(fx.out) > 0 && !l.write(s, id, l.fitting(s, fx.out)) {
 		return
 	}
 	switch end {

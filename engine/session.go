@@ -65,6 +65,7 @@ const (
 	flagNodeStop                   // deciding: the node stops, tell it after the answer
 	flagFIN                        // draining: FIN is sent
 	flagSkip                       // rest is to be discarded
+	flagExpiry                     // MQTT: CONNECT had a Session Expiry Interval
 )
 
 // ID is the link's id; it names the slot's last or next link if the session is free.
