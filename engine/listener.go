@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"github.com/rollcall-im/rollcall/internal/presence"
 )
@@ -15,6 +16,10 @@ type Listener struct {
 	Address string
 	// Protocol is what clients speak there. Default: native.
 	Protocol presence.Protocol
+	// ProxyNetworks are those of load balancers: a link from there must begin with
+	// a PROXY header, which tells the client's address. A link from anywhere else
+	// never has one.
+	ProxyNetworks []netip.Prefix
 }
 
 // MaxListeners bounds Options.Listeners, as a session has room for.
@@ -48,9 +53,23 @@ func (o *Options) validateListeners() error {
 		if _, ok := firstDialect[lis.Protocol]; !ok {
 			return fmt.Errorf("engine: Listener %q: protocol %v is not spoken here", lis.Name, lis.Protocol)
 		}
+		if err := validateNetworks(lis.ProxyNetworks); err != nil {
+			return fmt.Errorf("engine: Listener %q: %w", lis.Name, err)
+		}
 		open = append(open, lis)
 	}
 	o.Listeners = open
+	return nil
+}
+
+// validateNetworks wants what netip.Prefix.Contains can match: addresses of
+// clients come here without a zone, and those of IPv4 as IPv4.
+func validateNetworks(networks []netip.Prefix) error {
+	for _, n := range networks {
+		if !n.IsValid() || n.Addr().Is4In6() {
+			return fmt.Errorf("ProxyNetworks has %v, want networks like 10.0.0.0/8 or 2001:db8::/32", n)
+		}
+	}
 	return nil
 }
 

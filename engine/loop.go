@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rollcall-im/rollcall/codec"
+	"github.com/rollcall-im/rollcall/codec/proxy"
 	"github.com/rollcall-im/rollcall/internal/presence"
 	"github.com/rollcall-im/rollcall/internal/wheel"
 )
@@ -104,8 +105,32 @@ func (l *Loop) open(c Conn, listener int) (*Session, []byte) {
 	s.conn, s.wire = c, w
 	s.state = stateNew
 	s.seen = moment(l.now.MonoMS)
+	if t, ok := c.(*transport); ok && t.awaits {
+		s.flags |= flagHeader
+	}
 	l.arm(s, l.core.o.LoginTimeout)
 	return s, nil
+}
+
+// addressed tells that the session's Conn has learned its client's address, from
+// the PROXY header h. All other links have it when they open.
+func (l *Loop) addressed(s *Session, h *proxy.Header, now Instant) {
+	outer := l.begin(now)
+	s.flags &^= flagHeader
+	l.core.m.proxied(h).Inc()
+	l.finish(outer)
+}
+
+// headerRefused ends a link that does not begin with a good PROXY header. Nothing
+// is said: who speaks there is unknown.
+func (l *Loop) headerRefused(s *Session, err error, now Instant) {
+	outer := l.begin(now)
+	l.core.m.proxyRefusal(err).Inc()
+	if l.debugs() {
+		l.core.o.Logger.Debug("a load balancer's link does not begin as it must", "link", fmt.Sprintf("%x", uint64(s.id)), "error", err)
+	}
+	l.close(s, closeProxyHeader)
+	l.finish(outer)
 }
 
 // refusal is what a connection is told that gets no session, in memory of its own:

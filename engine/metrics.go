@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/rollcall-im/rollcall/codec"
+	"github.com/rollcall-im/rollcall/codec/proxy"
 	"github.com/rollcall-im/rollcall/internal/metrics"
 	"github.com/rollcall-im/rollcall/internal/presence"
 )
@@ -24,6 +26,8 @@ import (
 //	rollcall_leaves_retried_total      counter  leaves issued again because the Directory was not available
 //	rollcall_leaves_dropped_total      counter  leaves given up because MaxPendingLeaves were waiting
 //	rollcall_logins_pending            gauge    logins being decided
+//	rollcall_proxy_headers_total{kind}      counter  PROXY headers accepted: v1, v2, local (v2: the load balancer speaks for itself)
+//	rollcall_proxy_refused_total{reason}    counter  links from a load balancer refused: proxy.Reason, or incomplete (ended within its header)
 type counters struct {
 	accepts                      *metrics.Counter
 	refusedFull, refusedSlots    *metrics.Counter
@@ -35,6 +39,9 @@ type counters struct {
 	received, sent               *metrics.Counter
 	noticesTold, noticesStale    *metrics.Counter
 	leavesRetried, leavesDropped *metrics.Counter
+	proxyV1, proxyV2, proxyLocal *metrics.Counter
+	proxyRefused                 [proxy.NumReasons]*metrics.Counter
+	proxyIncomplete              *metrics.Counter
 }
 
 func newCounters(set *metrics.Set) *counters {
@@ -57,6 +64,13 @@ func newCounters(set *metrics.Set) *counters {
 		noticesStale:    set.Counter(`rollcall_link_notices_total{result="stale"}`),
 		leavesRetried:   set.Counter("rollcall_leaves_retried_total"),
 		leavesDropped:   set.Counter("rollcall_leaves_dropped_total"),
+		proxyV1:         set.Counter(`rollcall_proxy_headers_total{kind="v1"}`),
+		proxyV2:         set.Counter(`rollcall_proxy_headers_total{kind="v2"}`),
+		proxyLocal:      set.Counter(`rollcall_proxy_headers_total{kind="local"}`),
+		proxyIncomplete: set.Counter(`rollcall_proxy_refused_total{reason="incomplete"}`),
+	}
+	for r := range proxy.NumReasons {
+		c.proxyRefused[r] = set.Counter(fmt.Sprintf("rollcall_proxy_refused_total{reason=%q}", r))
 	}
 	for r, name := range closeReasonNames {
 		c.closes[r] = set.Counter(fmt.Sprintf("rollcall_closes_total{reason=%q}", name))
@@ -75,6 +89,26 @@ func (c *counters) login(code codec.Code) {
 		return
 	}
 	c.loginsOther.Inc()
+}
+
+// proxied is the counter of an accepted PROXY header.
+func (c *counters) proxied(h *proxy.Header) *metrics.Counter {
+	switch {
+	case h.Local:
+		return c.proxyLocal
+	case h.Version == 1:
+		return c.proxyV1
+	}
+	return c.proxyV2
+}
+
+// proxyRefusal is the counter of a header that was refused with err.
+func (c *counters) proxyRefusal(err error) *metrics.Counter {
+	var e *proxy.Error
+	if errors.As(err, &e) {
+		return c.proxyRefused[e.Reason]
+	}
+	return c.proxyIncomplete
 }
 
 // gauges registers what is read at each scrape.

@@ -134,6 +134,12 @@ func (r *reactor) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 		r.core.o.Logger.Error("a connection of no listener of ours was closed", "local", c.LocalAddr())
 		return nil, gnet.Close
 	}
+	if t := newTransport(d.loop, c, lis); t != nil {
+		if ok, refusal := t.open(lis, r.core.Now()); !ok {
+			return refusal, gnet.Close
+		}
+		return nil, gnet.None
+	}
 	s, refusal := d.loop.Open(c, lis, r.core.Now())
 	if s == nil {
 		return refusal, gnet.Close
@@ -144,15 +150,20 @@ func (r *reactor) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 
 // OnTraffic implements gnet.EventHandler.
 func (r *reactor) OnTraffic(c gnet.Conn) gnet.Action {
-	s, ok := c.Context().(*Session)
-	if !ok {
-		return gnet.Close
-	}
 	p, err := c.Peek(-1)
 	if err != nil {
 		return gnet.Close
 	}
-	if n := r.driverOf(c).loop.Data(s, p, r.core.Now()); n > 0 {
+	n := 0
+	switch link := c.Context().(type) {
+	case *Session:
+		n = r.driverOf(c).loop.Data(link, p, r.core.Now())
+	case *transport:
+		n = link.data(p, r.core.Now())
+	default:
+		return gnet.Close
+	}
+	if n > 0 {
 		_, _ = c.Discard(n)
 	}
 	return gnet.None
@@ -160,8 +171,11 @@ func (r *reactor) OnTraffic(c gnet.Conn) gnet.Action {
 
 // OnClose implements gnet.EventHandler.
 func (r *reactor) OnClose(c gnet.Conn, err error) gnet.Action {
-	if s, ok := c.Context().(*Session); ok {
-		r.driverOf(c).loop.Closed(s, c, err, r.core.Now())
+	switch link := c.Context().(type) {
+	case *Session:
+		r.driverOf(c).loop.Closed(link, c, err, r.core.Now())
+	case *transport:
+		link.closed(err, r.core.Now())
 	}
 	return gnet.None
 }
@@ -230,16 +244,24 @@ func (d *driver) Run(context.Context) error {
 }
 
 // Close implements Driver.
-func (d *driver) Close(c Conn) { _ = d.el.Close(c.(gnet.Conn)) }
+func (d *driver) Close(c Conn) { _ = d.el.Close(raw(c)) }
 
 // CloseWrite implements Driver.
-func (d *driver) CloseWrite(c Conn) { _ = unix.Shutdown(c.(gnet.Conn).Fd(), unix.SHUT_WR) }
+func (d *driver) CloseWrite(c Conn) { _ = unix.Shutdown(raw(c).Fd(), unix.SHUT_WR) }
 
 // Unread implements Driver.
-func (d *driver) Unread(c Conn) bool { return unread(c.(gnet.Conn).Fd()) }
+func (d *driver) Unread(c Conn) bool { return unread(raw(c).Fd()) }
 
 // ForgetAddr implements Driver.
-func (d *driver) ForgetAddr(c Conn) { d.fields.forget(c) }
+func (d *driver) ForgetAddr(c Conn) {
+	d.fields.forget(raw(c))
+	if t, ok := c.(*transport); ok {
+		t.forgetAddr()
+	}
+}
+
+// raw is the connection of gnet behind c.
+func raw(c Conn) gnet.Conn { return rawOf(c).(gnet.Conn) }
 
 // unread reports whether the kernel has bytes for us; a FIN is none.
 func unread(fd int) bool {

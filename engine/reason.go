@@ -31,6 +31,8 @@ const (
 	closePolicyChange
 	closeSigEnded
 	closeDraining
+	closeProxyHeader
+	closeProxyTimeout
 	numCloseReasons
 )
 
@@ -53,7 +55,9 @@ var closeReasonNames = [numCloseReasons]string{
 	closeAccountDeleted: "account_deleted",
 	closePolicyChange:   "policy_change",
 	closeSigEnded:       "sig_ended",
-	closeDraining:       "draining", // the server goes down
+	closeDraining:       "draining",      // the server goes down
+	closeProxyHeader:    "proxy_header",  // it did not begin with a good PROXY header; rollcall_proxy_refused_total says why
+	closeProxyTimeout:   "proxy_timeout", // no whole PROXY header in time
 }
 
 // lostBy tells the reason of a link that its client or the network ended.

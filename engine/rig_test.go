@@ -117,6 +117,7 @@ type fakeConn struct {
 	closed   bool   // Close
 	unread   bool   // what Unread answers
 	onWrite  func() // e.g. the connection breaks
+	context  any    // as the reactor would have it; of a link with a transport only
 }
 
 func (c *fakeConn) Write(p []byte) (int, error) {
@@ -135,21 +136,29 @@ func (c *fakeConn) Write(p []byte) (int, error) {
 
 func (c *fakeConn) OutboundBuffered() int { return c.buffered }
 func (c *fakeConn) RemoteAddr() net.Addr  { return c.addr }
+func (c *fakeConn) SetContext(to any)     { c.context = to }
 
 // fakeDriver counts wakes; the rig runs the loop.
 type fakeDriver struct{ wakes int }
 
 func (d *fakeDriver) CloseWrite(c Conn) {
-	fc := c.(*fakeConn)
+	fc := fakeOf(c)
 	if fc.buffered > 0 || fc.fin {
 		panic("CloseWrite twice, or with bytes buffered")
 	}
 	fc.fin = true
 }
-func (d *fakeDriver) Close(c Conn)       { c.(*fakeConn).closed = true }
-func (d *fakeDriver) Unread(c Conn) bool { return c.(*fakeConn).unread }
-func (d *fakeDriver) ForgetAddr(c Conn)  { c.(*fakeConn).addr = nil }
+func (d *fakeDriver) Close(c Conn)       { fakeOf(c).closed = true }
+func (d *fakeDriver) Unread(c Conn) bool { return fakeOf(c).unread }
 func (d *fakeDriver) Wake()              { d.wakes++ }
+func (d *fakeDriver) ForgetAddr(c Conn) {
+	fakeOf(c).addr = nil
+	if t, ok := c.(*transport); ok {
+		t.forgetAddr()
+	}
+}
+
+func fakeOf(c Conn) *fakeConn { return rawOf(c).(*fakeConn) }
 
 // nativeAt is one native listener.
 func nativeAt(addr string) []Listener {

@@ -205,7 +205,7 @@ func (s *Session) nodeStops(fx *effects) {
 func (s *Session) expired(fx *effects) {
 	switch s.state {
 	case stateNew:
-		s.fault(codec.CodeLoginTimeout, "", fx)
+		s.noLogin(fx)
 	case stateDeciding:
 		s.undecided(fx)
 	case stateOnline:
@@ -216,6 +216,15 @@ func (s *Session) expired(fx *effects) {
 	case stateDraining:
 		fx.end = endClose
 	}
+}
+
+// noLogin gives up waiting for the Login. Who owes a PROXY header is not spoken to.
+func (s *Session) noLogin(fx *effects) {
+	if s.has(flagHeader) {
+		fx.end, fx.why = endClose, closeProxyTimeout
+		return
+	}
+	s.fault(codec.CodeLoginTimeout, "", fx)
 }
 
 // undecided gives up waiting for the Directory. Should it say yes later, the

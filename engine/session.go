@@ -66,6 +66,7 @@ const (
 	flagFIN                        // draining: FIN is sent
 	flagSkip                       // rest is to be discarded
 	flagExpiry                     // MQTT: CONNECT had a Session Expiry Interval
+	flagHeader                     // new: a PROXY header is to come first, which tells the client's address
 )
 
 // ID is the link's id; it names the slot's last or next link if the session is free.

@@ -28,11 +28,15 @@ var listenerNames = []string{"native", "ws", "mqtt", "api", "admin", "api-tls", 
 
 // clientListeners are those of the engine.
 func clientListeners(c *config.Config) []engine.Listener {
-	return []engine.Listener{
+	listeners := []engine.Listener{
 		{Name: "native", Address: c.ListenNative, Protocol: presence.ProtocolNative},
 		{Name: "ws", Address: c.ListenWS, Protocol: presence.ProtocolWS},
 		{Name: "mqtt", Address: c.ListenMQTT, Protocol: presence.ProtocolMQTT},
 	}
+	for i := range listeners {
+		listeners[i].ProxyNetworks = c.ProxyNetworks
+	}
+	return listeners
 }
 
 // node is a running server: its parts in the order of their start.

@@ -8,6 +8,7 @@ package config
 import (
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"github.com/rollcall-im/rollcall/internal/presence"
@@ -48,6 +49,8 @@ type Config struct {
 	StoreMinFree int           // bytes; 0 = not watched
 	RestartGrace time.Duration
 	Redis        string // always "": not in this release
+
+	ProxyNetworks []netip.Prefix // of load balancers, from where client links begin with a PROXY header
 
 	AdminTokenFile string
 	AdminToken     string // what the file holds; DevToken in --dev; "" if the admin listener is off

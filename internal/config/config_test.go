@@ -11,7 +11,9 @@ import (
 	"io/fs"
 	"log/slog"
 	"math/big"
+	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -114,7 +116,7 @@ func TestPrecedence(t *testing.T) {
 func TestEverySettingInEveryLayer(t *testing.T) {
 	other := map[string]string{
 		"dev": "true", "listen-native": "127.0.0.1:1", "listen-api": "127.0.0.1:2", "listen-admin": "127.0.0.1:3", "listen-api-tls": "off", "listen-admin-tls": "off",
-		"tls-cert": "cert.pem", "tls-key": "key.pem", "node": "9", "data-dir": "/x", "durability": "interval:250", "store-min-free": "0", "restart-grace": "0s", "max-links": "10", "loops": "3",
+		"proxy-networks": "10.0.0.0/8,192.0.2.1/32,2001:db8::/32", "tls-cert": "cert.pem", "tls-key": "key.pem", "node": "9", "data-dir": "/x", "durability": "interval:250", "store-min-free": "0", "restart-grace": "0s", "max-links": "10", "loops": "3",
 		"login-timeout": "3s", "drain-timeout": "0s", "api-concurrency": "77", "api-conns-per-ip": "78", "api-max-body": "1024", "policy-max-native": "4", "policy-max-native-elsewhere": "2",
 		"policy-max-web": "100", "rate-calls": "1.5", "rate-batch-calls": "2.5", "webhook-allow-private": "true", "webhook-allow-loopback": "true",
 		"webhook-outbox-events": "12", "webhook-outbox-full": "block-logins", "webhook-dead-letters": "13", "webhook-log-events": "0", "webhook-timeout": "1s", "webhook-give-up": "1h", "log-level": "error", "log-format": "json",
@@ -196,6 +198,12 @@ func TestFaults(t *testing.T) {
 		{"durability interval too long", "--durability interval:60001", "", "", true, []string{"from 1 to 60000"}},
 		{"durability interval with a unit", "--durability interval:5ms", "", "", true, []string{"milliseconds from 1"}},
 		{"durability interval with zeros", "--durability interval:05", "", "", true, []string{`"interval:05"`}},
+		{"network by name", "--proxy-networks lb.example", "", "", true, []string{"--proxy-networks", `"lb.example"`, "10.0.0.0/8"}},
+		{"network with a zone", "--proxy-networks fe80::1%eth0", "", "", true, []string{`"fe80::1%eth0"`}},
+		{"network with bits behind the mask", "--proxy-networks 10.0.0.0/8,10.1.2.3/16", "", "", true, []string{`"10.1.2.3/16"`, "want 10.1.0.0/16"}},
+		{"network in the wrong form", "--proxy-networks ::ffff:10.0.0.0/104", "", "", true, []string{"IPv4 in its own form"}},
+		{"network list with a hole", "--proxy-networks 10.0.0.0/8,,10.1.0.0/16", "", "", true, []string{`network ""`}},
+		{"65 networks", "--proxy-networks 10.0.0.1" + strings.Repeat(",10.0.0.1", 64), "", "", true, []string{"65 networks, at most 64"}},
 		{"restart-grace too long", "--restart-grace 61m", "", "", true, []string{"0s to 1h"}},
 		{"two flags at once", "--node 0 --loops x", "", "", true, []string{"--node", "--loops"}},
 
@@ -338,6 +346,21 @@ func TestTLSTwins(t *testing.T) {
 		if cfg.ListenAPITLS != c.api || cfg.ListenAdminTLS != c.admin {
 			t.Errorf("%q: %s and %s, want %s and %s", c.args, cfg.ListenAPITLS, cfg.ListenAdminTLS, c.api, c.admin)
 		}
+	}
+}
+
+func TestNetworks(t *testing.T) {
+	c, err := load("--proxy-networks 192.0.2.1,2001:db8::/32,0.0.0.0/0"+strings.Repeat(",::1", 61), "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("0.0.0.0/0")}
+	if len(c.ProxyNetworks) != maxNetworks || !slices.Equal(c.ProxyNetworks[:3], want) {
+		t.Errorf("%v", c.ProxyNetworks)
+	}
+	c, err = load("", "", `proxy-networks: "10.0.0.0/8, ::1"`)
+	if err != nil || len(c.ProxyNetworks) != 2 {
+		t.Errorf("%v, %v", c.ProxyNetworks, err)
 	}
 }
 

@@ -188,6 +188,58 @@ func address(field func(*Config) *string) bind {
 	}
 }
 
+// maxNetworks bounds a list of networks, which is walked for each new link.
+const maxNetworks = 64
+
+// networks is a list with commas between, "" = none; an address alone is a network of one.
+func networks(field func(*Config) *[]netip.Prefix) bind {
+	return bind{
+		set: func(c *Config, s string) error {
+			*field(c) = nil
+			if s == "" {
+				return nil
+			}
+			items := strings.Split(s, ",")
+			if len(items) > maxNetworks {
+				return fmt.Errorf("%d networks, at most %d are allowed", len(items), maxNetworks)
+			}
+			for _, item := range items {
+				n, err := parseNetwork(strings.TrimSpace(item))
+				if err != nil {
+					return err
+				}
+				*field(c) = append(*field(c), n)
+			}
+			return nil
+		},
+		get: func(c *Config) string {
+			var items []string
+			for _, n := range *field(c) {
+				items = append(items, n.String())
+			}
+			return strings.Join(items, ",")
+		},
+	}
+}
+
+// parseNetwork refuses what would not mean what it says: bits behind the mask, and
+// IPv4 written as IPv6, which no client's address is compared as.
+func parseNetwork(s string) (netip.Prefix, error) {
+	n, err := netip.ParsePrefix(s)
+	if ip, is := netip.ParseAddr(s); is == nil && ip.Zone() == "" {
+		n, err = netip.PrefixFrom(ip, ip.BitLen()), nil
+	}
+	switch {
+	case err != nil:
+		return n, fmt.Errorf("network %q: want an address or a network like 10.0.0.0/8", s)
+	case n.Addr().Is4In6():
+		return n, fmt.Errorf("network %q: want IPv4 in its own form", s)
+	case n != n.Masked():
+		return n, fmt.Errorf("network %q: its address has bits behind the mask, want %s", s, n.Masked())
+	}
+	return n, nil
+}
+
 // twin is the address of a TLS listener: auto is settled once the plain
 // listener's address and the certificate are known.
 func twin(field func(*Config) *string) bind {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"log/slog"
+	"net/netip"
 	"time"
 )
 
@@ -33,6 +34,8 @@ var settings = []setting{
 		text(func(c *Config) *string { return &c.TLSKey })},
 	{"admin-token-file", "file", "", "", "File with the bearer token of the console: 16 to 256 printable characters without spaces. Needed unless the admin listeners are `off`; with `dev` the default token is `dev`.",
 		text(func(c *Config) *string { return &c.AdminTokenFile })},
+	{"proxy-networks", "networks", "", "", "Load balancers, up to 64, like `10.0.8.0/24,2001:db8::7`: from there every client link, on whichever listener, must begin with a PROXY protocol header, from anywhere else none does. See [proxy.md](proxy.md).",
+		networks(func(c *Config) *[]netip.Prefix { return &c.ProxyNetworks })},
 
 	{"node", "number", "1", "", "Number of this node, 1 to 65535.",
 		integer(func(c *Config) *uint32 { return &c.Node }, 1, 65535)},
