@@ -78,9 +78,6 @@ func (c *Core) ForcedOffline(notices []directory.Notice) {
 
 // AppChanged implements directory.Watcher. There is nothing to do: a login reads
 // the app's settings, and a link keeps those that it was told.
-// Changed implements directory.Watcher. Nothing follows yet.
-func (c *Core) Changed([]directory.Change) {}
-
 func (c *Core) AppChanged(*directory.App) {}
 
 // Drain begins the node's stop: new connections are refused, every link is told

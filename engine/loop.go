@@ -47,6 +47,8 @@ type Loop struct {
 	queue         queue
 	awake         atomic.Bool // a call runs or Wake was called: nobody else need call it
 	pendingLogins atomic.Int64
+	changes       atomic.Int64 // changes in the queue
+	changesLost   atomic.Bool  // an item that says so is in the queue
 }
 
 func newLoop(c *Core, index uint8, rng *rand.Rand) *Loop {
@@ -304,6 +306,12 @@ func (l *Loop) handle(it *item) {
 		l.leaves.done(l, it.leave)
 	case it.notice != nil:
 		l.notice(it.notice)
+	case it.follow != nil:
+		l.followDone(it.follow)
+	case it.change != nil:
+		l.change(it.change)
+	case it.changesLost:
+		l.loseChanges()
 	case it.drain:
 		l.drainAt = 0
 	}

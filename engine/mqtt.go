@@ -26,11 +26,15 @@ type mqttLink struct{ v mqtt.Version }
 // mqttState is what a link needs while something is in progress.
 type mqttState struct {
 	maxPacket uint32 // the largest packet that the client takes, bytes; 0 = any
-	waiting   []byte // packets that wait for the login's answer, at most mqtt.MaxBeforeLogin bytes
+	waiting   []byte // packets that wait for the answer to the login or to a SUBSCRIBE, at most mqtt.MaxBeforeLogin bytes
+	sub       *subscription
+	pending   *followCall // a SUBSCRIBE that waits for the Directory
 }
 
 // idle reports whether nothing is in progress.
-func (k *mqttState) idle() bool { return k.maxPacket == 0 && len(k.waiting) == 0 }
+func (k *mqttState) idle() bool {
+	return k.maxPacket == 0 && len(k.waiting) == 0 && k.sub == nil && k.pending == nil
+}
 
 // maxKeepAliveS is the longest keep alive that is accepted: one and a half of it
 // are 1,200 s.
@@ -61,8 +65,8 @@ func (l *Loop) needMQTTState(s *Session) *mqttState {
 }
 
 // settleMQTT lets go of the state of a link where nothing is in progress.
-func (l *Loop) settleMQTT(s *Session, k *mqttState) {
-	if k.idle() {
+func (l *Loop) settleMQTT(s *Session) {
+	if k := l.mqttState(s); k != nil && k.idle() {
 		delete(l.mqtt, s.id.Slot())
 	}
 }
@@ -198,7 +202,7 @@ func (d mqttLink) packet(l *Loop, s *Session, h mqtt.Header, p []byte, fx *effec
 	case mqtt.DISCONNECT:
 		err = d.disconnect(l, s, h, body, fx)
 	default:
-		if s.state == stateDeciding {
+		if s.state == stateDeciding || l.mustWait(s, h.Type) {
 			err = l.postpone(s, p)
 			break
 		}
@@ -226,12 +230,21 @@ func (d mqttLink) disconnect(l *Loop, s *Session, h mqtt.Header, body []byte, fx
 	return nil
 }
 
-// postpone keeps a packet that came before the login was answered: clients need not
-// wait for CONNACK (section 3.1.4).
+// mustWait reports whether a packet must wait for the answer to a SUBSCRIBE.
+func (l *Loop) mustWait(s *Session, t mqtt.Type) bool {
+	if t != mqtt.SUBSCRIBE && t != mqtt.UNSUBSCRIBE {
+		return false
+	}
+	k := l.mqttState(s)
+	return k != nil && k.pending != nil
+}
+
+// postpone keeps a packet that came before the login was answered (clients need not
+// wait for CONNACK, section 3.1.4), or a SUBSCRIBE before it.
 func (l *Loop) postpone(s *Session, p []byte) *mqtt.Error {
 	k := l.needMQTTState(s)
 	if len(k.waiting)+len(p) > mqtt.MaxBeforeLogin {
-		return tooMuch("more than %d bytes of packets before CONNACK", mqtt.MaxBeforeLogin)
+		return tooMuch("more than %d bytes of packets wait for CONNACK or SUBACK", mqtt.MaxBeforeLogin)
 	}
 	k.waiting = append(k.waiting, p...)
 	return nil
@@ -251,7 +264,7 @@ func (l *Loop) resumeMQTT(s *Session, fx *effects) {
 		d.packet(l, s, h, p[:h.Total()], fx)
 		p = p[h.Total():]
 	}
-	l.settleMQTT(s, k)
+	l.settleMQTT(s)
 }
 
 func (d mqttLink) loginOK(dst []byte, _ *Session, m *codec.LoginOK) []byte {
@@ -278,7 +291,16 @@ func (d mqttLink) logoutOK(dst []byte, _ *Session) []byte { return dst }
 func (d mqttLink) ended(l *Loop, s *Session) { l.endMQTT(s) }
 
 // endMQTT forgets what was in progress on a link that is gone.
-func (l *Loop) endMQTT(s *Session) { delete(l.mqtt, s.id.Slot()) }
+func (l *Loop) endMQTT(s *Session) {
+	k := l.mqttState(s)
+	if k == nil {
+		return
+	}
+	if k.sub != nil || k.pending != nil {
+		l.unfollow(s)
+	}
+	delete(l.mqtt, s.id.Slot())
+}
 
 // fitting makes what is to be sent fit for a client with a Maximum Packet Size.
 func (l *Loop) fitting(s *Session, out []byte) []byte {

@@ -92,31 +92,3 @@ func (d mqttLink) publish(l *Loop, s *Session, h mqtt.Header, head []byte, fx *e
 		s.refuseMQTT(l, d.v, err, fx)
 	}
 }
-
-// subscribe answers SUBSCRIBE: nothing is offered.
-func (d mqttLink) subscribe(_ *Loop, _ *Session, h mqtt.Header, body []byte, fx *effects) *mqtt.Error {
-	m, err := mqtt.ParseSubscribe(h, d.v, body)
-	if err != nil {
-		return err
-	}
-	codes := make([]byte, len(m.Filters))
-	for i := range codes {
-		codes[i] = 0x80
-	}
-	fx.out = mqtt.AppendSuback(fx.out, d.v, m.ID, codes)
-	return nil
-}
-
-// unsubscribe answers UNSUBSCRIBE.
-func (d mqttLink) unsubscribe(_ *Loop, _ *Session, h mqtt.Header, body []byte, fx *effects) *mqtt.Error {
-	m, err := mqtt.ParseUnsubscribe(h, d.v, body)
-	if err != nil {
-		return err
-	}
-	codes := make([]byte, len(m.Topics))
-	for i := range codes {
-		codes[i] = mqtt.ReasonNoSubscription
-	}
-	fx.out = mqtt.AppendUnsuback(fx.out, d.v, m.ID, codes)
-	return nil
-}

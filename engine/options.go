@@ -55,6 +55,9 @@ type Options struct {
 	// because the Directory was not available. Default MaxLinks: enough for an outage
 	// in which all links end.
 	MaxPendingLeaves int
+	// MaxPendingChanges bounds, per loop, the changes on their way to links that are
+	// subscribed. Over it these links are closed. Default 65,536.
+	MaxPendingChanges int
 	// Batch bounds the work of one step of a loop: completions, due timers, links
 	// told of a stop. Default 512 each.
 	Batch int
@@ -108,7 +111,7 @@ func (o *Options) validate() error {
 		value int
 	}{
 		{"OutboundCap", o.OutboundCap}, {"MaxPendingLogins", o.MaxPendingLogins},
-		{"MaxPendingLeaves", o.MaxPendingLeaves}, {"Batch", o.Batch},
+		{"MaxPendingLeaves", o.MaxPendingLeaves}, {"MaxPendingChanges", o.MaxPendingChanges}, {"Batch", o.Batch},
 	} {
 		if n.value < 1 || n.value > 1<<30 {
 			return fmt.Errorf("engine: %s is %d, want 1 to %d", n.name, n.value, 1<<30)
@@ -172,6 +175,7 @@ func (o *Options) validateLinks() error {
 		return fmt.Errorf("engine: MaxLinks is %d, want 1 to %d (%d open files are allowed, %d are in reserve)", o.MaxLinks, most, files, o.FileReserve)
 	}
 	orDefault(&o.MaxPendingLeaves, o.MaxLinks)
+	orDefault(&o.MaxPendingChanges, 1<<16)
 	return nil
 }
 

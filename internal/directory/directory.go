@@ -276,8 +276,8 @@ type FollowOp struct {
 	Key  presence.Key
 	Node uint32
 	Link presence.LinkID
-	End  bool // follow no longer
-	Done func(*FollowOp)
+	End  bool            // follow no longer
+	Done func(*FollowOp) // may be nil
 
 	// Result.
 	Code int // CodeOK, CodeUnknownApp, CodeUnavailable: nothing was begun; an End always takes effect
