@@ -38,6 +38,7 @@ const (
 	speaksMQTTConnect
 	speaksMQTT311
 	speaksMQTT5
+	speaksMQTT5Expiry
 	numDialects
 )
 
@@ -45,8 +46,9 @@ const (
 var dialects = [numDialects]dialect{
 	speaksNative:      native{},
 	speaksMQTTConnect: mqttConnect{},
-	speaksMQTT311:     mqttLink{mqtt.V311},
-	speaksMQTT5:       mqttLink{mqtt.V5},
+	speaksMQTT311:     mqttLink{v: mqtt.V311},
+	speaksMQTT5:       mqttLink{v: mqtt.V5},
+	speaksMQTT5Expiry: mqttLink{v: mqtt.V5, expiry: true},
 }
 
 // firstDialect is how a link of each protocol begins.

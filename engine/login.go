@@ -174,10 +174,9 @@ func (l *Loop) issueLogin(c *loginCall) {
 	l.core.o.Directory.Login(&c.op)
 }
 
-// connectedMS is when the link was accepted, WallMS: until still is the login's deadline.
+// connectedMS is when the link was accepted, WallMS.
 func (l *Loop) connectedMS(s *Session) int64 {
-	left := l.untilMS(s) - l.now.MonoMS
-	return l.now.WallMS - (l.core.o.LoginTimeout.Milliseconds() - left)
+	return l.now.WallMS - (l.now.MonoMS - l.acceptedMS(s))
 }
 
 // addrPort is a client's address; one of IPv4 in IPv6 clothes is told as IPv4.
@@ -259,6 +258,7 @@ func (l *Loop) refuseLogin(s *Session, no refusal, fx *effects) {
 // admitLogin tells the client of its instance and starts the silence time-out.
 func (l *Loop) admitLogin(s *Session, c *loginCall, fx *effects) {
 	l.core.m.login(0)
+	l.authenticated(s)
 	times := c.app.Timeouts.Of(s.platform)
 	silenceMS := max(uint32(times.SilenceMS), c.silenceMS)
 	if c.app.CloseOnSigEnd {

@@ -21,7 +21,10 @@ import (
 type mqttConnect struct{}
 
 // mqttLink is a link whose CONNECT was read.
-type mqttLink struct{ v mqtt.Version }
+type mqttLink struct {
+	v      mqtt.Version
+	expiry bool // CONNECT had a Session Expiry Interval
+}
 
 // mqttState is what a link needs while something is in progress.
 type mqttState struct {
@@ -88,6 +91,9 @@ func (d mqttConnect) take(l *Loop, s *Session, p []byte, fx *effects) int {
 		s.setDialect(speaksMQTT311)
 	case mqtt.V5:
 		s.setDialect(speaksMQTT5)
+		if c.Expiry {
+			s.setDialect(speaksMQTT5Expiry)
+		}
 	}
 	if err == nil {
 		err = acceptable(&c)
@@ -95,9 +101,6 @@ func (d mqttConnect) take(l *Loop, s *Session, p []byte, fx *effects) int {
 	if err != nil { // [MQTT-3.1.4-1], [MQTT-3.1.4-2]
 		s.refuseMQTT(l, c.Version, err, fx)
 		return h.Total()
-	}
-	if c.Expiry {
-		s.flags |= flagExpiry
 	}
 	if c.MaxPacket != 0 && c.MaxPacket < mqtt.MaxPacket {
 		l.needMQTTState(s).maxPacket = c.MaxPacket
@@ -220,7 +223,7 @@ func (d mqttLink) disconnect(l *Loop, s *Session, h mqtt.Header, body []byte, fx
 	switch {
 	case err != nil:
 		return err
-	case m.Expiry && !s.has(flagExpiry): // section 3.14.2.2.2
+	case m.Expiry && !d.expiry: // section 3.14.2.2.2
 		return violation("DISCONNECT with a Session Expiry Interval, and CONNECT had none")
 	case m.Reason == mqtt.ReasonSuccess:
 		s.laterFrame(header{typ: codec.TypeLogout}, l.core.o.MaxPipelined, fx)
@@ -304,10 +307,10 @@ func (l *Loop) endMQTT(s *Session) {
 
 // fitting makes what is to be sent fit for a client with a Maximum Packet Size.
 func (l *Loop) fitting(s *Session, out []byte) []byte {
-	if s.wire&wireDialectMask != wire(speaksMQTT5) {
+	if len(l.mqtt) == 0 {
 		return out
 	}
-	if k := l.mqttState(s); k != nil && k.maxPacket != 0 {
+	if k := l.mqtt[s.id.Slot()]; k != nil && k.maxPacket != 0 {
 		return mqtt.Shrink(out, k.maxPacket)
 	}
 	return out

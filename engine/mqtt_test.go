@@ -451,7 +451,7 @@ func TestMQTTTimeouts(t *testing.T) {
 		k.send(phone(v).packet(v)[:5]...)
 		r.advance(11 * time.Second)
 		k.wantClosed()
-		r.wantCloses(closeLoginTimeout, 1)
+		r.wantCloses(closeFirstFrame, 1)
 		r.dir.hold = true
 		k = r.mqttOpen(v)
 		k.connect(phone(v))
