@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"net"
 
 	"github.com/rollcall-im/rollcall/codec"
 	"github.com/rollcall-im/rollcall/codec/mqtt"
@@ -302,8 +303,14 @@ func (d mqttLink) forcedOffline(dst []byte, _ *Session, m *codec.ForcedOffline) 
 	return mqtt.AppendForcedOffline(dst, d.v, m)
 }
 
+// redirect names the host alone: the port of the setting is another protocol's, and
+// a client stays with its own.
 func (d mqttLink) redirect(dst []byte, s *Session, m *codec.Redirect) []byte {
-	return mqtt.AppendRedirect(dst, d.v, s.state == stateOnline, m)
+	elsewhere := *m
+	if host, _, err := net.SplitHostPort(m.Address); err == nil {
+		elsewhere.Address = host
+	}
+	return mqtt.AppendRedirect(dst, d.v, s.state == stateOnline, &elsewhere)
 }
 
 func (d mqttLink) heartbeatOK(dst []byte, _ *Session) []byte { return mqtt.AppendPingresp(dst) }
