@@ -2,6 +2,7 @@ package engine
 
 import (
 	"github.com/rollcall-im/rollcall/codec"
+	"github.com/rollcall-im/rollcall/codec/mqtt"
 	"github.com/rollcall-im/rollcall/internal/presence"
 )
 
@@ -37,6 +38,10 @@ const (
 	speaksWSHandshake
 	speaksWSNative
 	speaksWSJSON
+	speaksMQTTConnect
+	speaksMQTT311
+	speaksMQTT5
+	speaksMQTT5Expiry
 	numDialects
 )
 
@@ -46,12 +51,17 @@ var dialects = [numDialects]dialect{
 	speaksWSHandshake: wsHandshake{},
 	speaksWSNative:    wsNative{},
 	speaksWSJSON:      wsJSON{},
+	speaksMQTTConnect: mqttConnect{},
+	speaksMQTT311:     mqttLink{v: mqtt.V311},
+	speaksMQTT5:       mqttLink{v: mqtt.V5},
+	speaksMQTT5Expiry: mqttLink{v: mqtt.V5, expiry: true},
 }
 
 // firstDialect is how a link of each protocol begins.
 var firstDialect = map[presence.Protocol]dialectID{
 	presence.ProtocolNative: speaksNative,
 	presence.ProtocolWS:     speaksWSHandshake,
+	presence.ProtocolMQTT:   speaksMQTTConnect,
 }
 
 // wire is what a session knows of its connection: its dialect (low 4 bits) and

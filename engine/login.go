@@ -249,6 +249,7 @@ func (l *Loop) loginDone(c *loginCall) {
 		l.refuseLogin(s, no, fx)
 	} else {
 		l.admitLogin(s, c, fx)
+		l.resumeMQTT(s, fx)
 	}
 	l.recycleLogin(c)
 	l.apply(s, fx)
@@ -306,6 +307,7 @@ func (l *Loop) admitLogin(s *Session, c *loginCall, fx *effects) {
 	l.authenticated(s)
 	fx.redirect = l.listener(s).redirect // if the node stops meanwhile
 	times := c.app.Timeouts.Of(s.platform)
+	silenceMS := max(uint32(times.SilenceMS), l.promisedSilenceMS(s))
 	if c.app.CloseOnSigEnd {
 		s.sigEndS = uint32(min(c.sigEndMS/1000+min(c.sigEndMS%1000, 1), math.MaxUint32))
 	}
@@ -315,7 +317,7 @@ func (l *Loop) admitLogin(s *Session, c *loginCall, fx *effects) {
 		InstID:              d.Inst.InstID,
 		ServerTimeMS:        l.now.WallMS,
 		HeartbeatIntervalMS: uint32(times.HeartbeatMS),
-		SilenceTimeoutMS:    uint32(times.SilenceMS),
+		SilenceTimeoutMS:    silenceMS,
 		TakenBack:           d.TakenBack,
 		Kicked:              ok.Kicked[:0],
 	}
@@ -325,7 +327,7 @@ func (l *Loop) admitLogin(s *Session, c *loginCall, fx *effects) {
 	}
 	s.decided(ok, fx)
 	if s.state == stateOnline {
-		s.until = uint32(times.SilenceMS)
+		s.until = silenceMS
 		l.wheel.Schedule(s.id.Slot(), l.nextVisit(s))
 	}
 }

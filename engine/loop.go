@@ -29,8 +29,9 @@ type Loop struct {
 	slab      slab
 	wheel     *wheel.Wheel
 	fx        effects
-	nobody    Session       // stands for a connection that is refused
-	loginOK   codec.LoginOK // for reuse
+	nobody    Session               // stands for a connection that is refused
+	loginOK   codec.LoginOK         // for reuse
+	mqtt      map[uint32]*mqttState // by slot: what is in progress on links that speak MQTT
 	tally     tally
 	tenants   tenants
 	words     words
@@ -52,6 +53,8 @@ type Loop struct {
 	queue         queue
 	awake         atomic.Bool // a call runs or Wake was called: nobody else need call it
 	pendingLogins atomic.Int64
+	changes       atomic.Int64 // changes in the queue
+	changesLost   atomic.Bool  // an item that says so is in the queue
 }
 
 func newLoop(c *Core, index uint8, rng *rand.Rand) *Loop {
@@ -323,6 +326,12 @@ func (l *Loop) handle(it *item) {
 		l.notice(it.notice)
 	case it.tls != nil:
 		it.tls.resume()
+	case it.follow != nil:
+		l.followDone(it.follow)
+	case it.change != nil:
+		l.change(it.change)
+	case it.changesLost:
+		l.loseChanges()
 	case it.drain:
 		l.drainAt, l.drainLinks = 0, l.slab.used
 	}
@@ -471,7 +480,7 @@ func (l *Loop) apply(s *Session, fx *effects) {
 	if leave == presence.LeaveLogout && s.state == stateLeaving {
 		l.arm(s, l.core.o.LeaveTimeout)
 	}
-	if len(fx.out) > 0 && !l.write(s, id, fx.out) {
+	if len(fx.out) > 0 && !l.write(s, id, l.fitting(s, fx.out)) {
 		return
 	}
 	switch end {

@@ -27,6 +27,7 @@ import (
 //	rollcall_received_bytes_total      counter  bytes received from clients
 //	rollcall_sent_bytes_total          counter  bytes written to clients
 //	rollcall_link_notices_total{result}     counter  forced-offline notices of the Directory: told, stale (the link was gone)
+//	rollcall_link_changes_total{result}     counter  changes of the Directory for subscribed links: told, stale (the link or its subscription was gone), dropped (MaxPendingChanges; the links are closed)
 //	rollcall_leaves_retried_total      counter  leaves issued again because the Directory was not available
 //	rollcall_leaves_dropped_total      counter  leaves given up because MaxPendingLeaves were waiting
 //	rollcall_websocket_handshakes_total{status} counter  opening handshakes answered, by HTTP status
@@ -52,6 +53,8 @@ type counters struct {
 	heartbeats, frames, skipped  *metrics.Counter
 	received, sent               *metrics.Counter
 	noticesTold, noticesStale    *metrics.Counter
+	changesTold, changesStale    *metrics.Counter
+	changesDropped               *metrics.Counter
 	leavesRetried, leavesDropped *metrics.Counter
 	shedLate, shedFull           *metrics.Counter
 	barredUser, barredAddress    *metrics.Counter
@@ -75,6 +78,9 @@ func newCounters(set *metrics.Set) *counters {
 		sent:            set.Counter("rollcall_sent_bytes_total"),
 		noticesTold:     set.Counter(`rollcall_link_notices_total{result="told"}`),
 		noticesStale:    set.Counter(`rollcall_link_notices_total{result="stale"}`),
+		changesTold:     set.Counter(`rollcall_link_changes_total{result="told"}`),
+		changesStale:    set.Counter(`rollcall_link_changes_total{result="stale"}`),
+		changesDropped:  set.Counter(`rollcall_link_changes_total{result="dropped"}`),
 		leavesRetried:   set.Counter("rollcall_leaves_retried_total"),
 		leavesDropped:   set.Counter("rollcall_leaves_dropped_total"),
 		shedLate:        set.Counter(`rollcall_logins_shed_total{reason="late"}`),

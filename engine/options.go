@@ -109,6 +109,9 @@ type Options struct {
 	// because the Directory was not available. Default MaxLinks: enough for an outage
 	// in which all links end.
 	MaxPendingLeaves int
+	// MaxPendingChanges bounds, per loop, the changes on their way to links that are
+	// subscribed. Over it these links are closed. Default 65,536.
+	MaxPendingChanges int
 	// MaxPartialBytes bounds, per loop, the memory of WebSocket messages that came in
 	// pieces and are not whole yet. Default 16 MiB.
 	MaxPartialBytes int
@@ -168,7 +171,7 @@ func (o *Options) validate() error {
 		{"OutboundCap", o.OutboundCap}, {"MaxPendingLogins", o.MaxPendingLogins},
 		{"MaxPendingLeaves", o.MaxPendingLeaves}, {"Batch", o.Batch}, {"MaxUnauthenticated", o.MaxUnauthenticated},
 		{"MaxWaitingLogins", o.MaxWaitingLogins}, {"LoginSlice", o.LoginSlice}, {"MaxPenalties", o.MaxPenalties},
-		{"MaxPartialBytes", o.MaxPartialBytes},
+		{"MaxPartialBytes", o.MaxPartialBytes}, {"MaxPendingChanges", o.MaxPendingChanges},
 	} {
 		if n.value < 1 || n.value > 1<<30 {
 			return fmt.Errorf("engine: %s is %d, want 1 to %d", n.name, n.value, 1<<30)
@@ -273,6 +276,7 @@ func (o *Options) validateLinks() error {
 		return fmt.Errorf("engine: MaxLinks is %d, want 1 to %d (%d open files are allowed, %d are in reserve)", o.MaxLinks, most, files, o.FileReserve)
 	}
 	orDefault(&o.MaxPendingLeaves, o.MaxLinks)
+	orDefault(&o.MaxPendingChanges, 1<<16)
 	orDefault(&o.MaxUnauthenticated, o.MaxLinks)
 	return nil
 }

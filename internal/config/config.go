@@ -37,7 +37,7 @@ type Config struct {
 
 	ListenNative string
 	ListenWS     string
-	ListenMQTT   string // always Off: not in this release
+	ListenMQTT   string
 	ListenAPI    string
 	ListenAdmin  string
 	// The TLS twins, Off without a certificate.

@@ -45,13 +45,6 @@ func (c *Config) settle(entries []appEntry, read func(string) ([]byte, error)) e
 // checkRelease refuses what the contract names and this release cannot do.
 func (c *Config) checkRelease() error {
 	var faults []error
-	for _, l := range []struct{ name, what, addr string }{
-		{"listen-mqtt", "MQTT", c.ListenMQTT},
-	} {
-		if l.addr != Off {
-			faults = append(faults, fmt.Errorf("%s %q: %s is not in this release, only off is allowed", l.name, l.addr, l.what))
-		}
-	}
 	if c.Durability != DurabilityMemory && c.DataDir == "" {
 		faults = append(faults, fmt.Errorf("durability %q: needs a data-dir; memory needs none", c.Durability))
 	}
