@@ -510,6 +510,9 @@ func TestWSRedirect(t *testing.T) {
 		r.core.Drain()
 		r.run()
 
+		_, late := r.loop.Open(&fakeConn{}, 1, r.core.Now())
+		wantHTTP(t, late, 503)
+
 		var m codec.Redirect
 		if native.want(codec.TypeRedirect, &m); m.Address != "other.example:7800" {
 			t.Errorf("the native client is sent to %q", m.Address)
