@@ -61,7 +61,7 @@ type Options struct {
 	DrainTimeout      time.Duration // from a closing frame to the close, at most; default 1 s
 	// RetryAfter is the least a client is asked to wait where the server is to
 	// blame; it is told a time up to RetrySpread longer, and up to RetryMost where
-	// many are sent away. Defaults 1 s, 9 s and 5 min.
+	// many are sent away. Defaults 1 s, 9 s and 2 min.
 	RetryAfter, RetrySpread, RetryMost time.Duration
 	// DrainRedirect is where a node that stops sends its clients, host:port; "" =
 	// they come back to where they were.
@@ -104,6 +104,9 @@ type Options struct {
 	// because the Directory was not available. Default MaxLinks: enough for an outage
 	// in which all links end.
 	MaxPendingLeaves int
+	// MaxPartialBytes bounds, per loop, the memory of WebSocket messages that came in
+	// pieces and are not whole yet. Default 16 MiB.
+	MaxPartialBytes int
 	// Batch bounds the work of one step of a loop: completions, due timers, links
 	// told of a stop. Default 512 each.
 	Batch int
@@ -160,6 +163,7 @@ func (o *Options) validate() error {
 		{"OutboundCap", o.OutboundCap}, {"MaxPendingLogins", o.MaxPendingLogins},
 		{"MaxPendingLeaves", o.MaxPendingLeaves}, {"Batch", o.Batch}, {"MaxUnauthenticated", o.MaxUnauthenticated},
 		{"MaxWaitingLogins", o.MaxWaitingLogins}, {"LoginSlice", o.LoginSlice}, {"MaxPenalties", o.MaxPenalties},
+		{"MaxPartialBytes", o.MaxPartialBytes},
 	} {
 		if n.value < 1 || n.value > 1<<30 {
 			return fmt.Errorf("engine: %s is %d, want 1 to %d", n.name, n.value, 1<<30)
@@ -202,7 +206,7 @@ func (o *Options) setDefaults() {
 	orDefault(&o.DrainTimeout, time.Second)
 	orDefault(&o.RetryAfter, time.Second)
 	orDefault(&o.RetrySpread, 9*time.Second)
-	orDefault(&o.RetryMost, 5*time.Minute)
+	orDefault(&o.RetryMost, 2*time.Minute)
 	orDefault(&o.LoginQueueTime, time.Second)
 	orDefault(&o.MaxWaitingLogins, 8192)
 	orDefault(&o.LoginSlice, 32)
@@ -216,6 +220,7 @@ func (o *Options) setDefaults() {
 	orDefault(&o.MaxPipelined, 64)
 	orDefault(&o.MaxPendingLogins, 1<<16)
 	orDefault(&o.Batch, 512)
+	orDefault(&o.MaxPartialBytes, 16<<20)
 	if o.Clock == nil {
 		o.Clock = clock.System{}
 	}

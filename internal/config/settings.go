@@ -16,7 +16,7 @@ var settings = []setting{
 
 	{"listen-native", "address", ":7700", "", "Native protocol. `host:port`, `:port` or `off`; without a host it is 0.0.0.0 (127.0.0.1 with `dev`); port 0 takes a free one.",
 		address(func(c *Config) *string { return &c.ListenNative })},
-	{"listen-ws", "address", Off, "", "WebSocket. Not in this release: only `off` is accepted. The port will be 7701.",
+	{"listen-ws", "address", ":7701", "", "WebSocket, path `/v1` ([websocket.md](websocket.md)). Addresses as for `listen-native`.",
 		address(func(c *Config) *string { return &c.ListenWS })},
 	{"listen-mqtt", "address", Off, "", "MQTT. Not in this release: only `off` is accepted. The port will be 1883.",
 		address(func(c *Config) *string { return &c.ListenMQTT })},
@@ -102,7 +102,7 @@ var settings = []setting{
 		integer(func(c *Config) *int { return &c.SigCache }, 0, 1<<26)},
 	{"retry-after", "duration", "1s", "", "The least that a client is told to wait when it is sent away.",
 		duration(func(c *Config) *time.Duration { return &c.RetryAfter }, 100*time.Millisecond, time.Minute)},
-	{"retry-max", "duration", "5m", "", "The most, however many are sent away.",
+	{"retry-max", "duration", "2m", "", "The most, however many are sent away.",
 		duration(func(c *Config) *time.Duration { return &c.RetryMax }, time.Minute, time.Hour)},
 	{"api-concurrency", "number", "1024", "", "Connections that each HTTP listener serves at once, 1 to 65536.",
 		integer(func(c *Config) *int { return &c.APIConcurrency }, 1, 65536)},
