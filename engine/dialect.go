@@ -34,17 +34,24 @@ type dialectID uint8
 
 const (
 	speaksNative dialectID = iota
+	speaksWSHandshake
+	speaksWSNative
+	speaksWSJSON
 	numDialects
 )
 
 // dialects holds what can be spoken. Immutable.
 var dialects = [numDialects]dialect{
-	speaksNative: native{},
+	speaksNative:      native{},
+	speaksWSHandshake: wsHandshake{},
+	speaksWSNative:    wsNative{},
+	speaksWSJSON:      wsJSON{},
 }
 
 // firstDialect is how a link of each protocol begins.
 var firstDialect = map[presence.Protocol]dialectID{
 	presence.ProtocolNative: speaksNative,
+	presence.ProtocolWS:     speaksWSHandshake,
 }
 
 // wire is what a session knows of its connection: its dialect (low 4 bits) and

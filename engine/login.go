@@ -46,6 +46,9 @@ func (l *Loop) tryLogin(s *Session, m *codec.Login) refusal {
 	if no.code != 0 {
 		return no
 	}
+	if !t.app.OriginAllowed(l.parts.takeOrigin(s)) {
+		return refusal{code: codec.CodeOrigin}
+	}
 	s.user = string(m.UserID)
 	s.app, s.platform = m.SDKAppID, presence.Platform(m.Platform)
 	device := string(m.DeviceID)

@@ -34,6 +34,7 @@ type Loop struct {
 	tally     tally
 	tenants   tenants
 	words     words
+	parts     wsParts
 	rng       *rand.Rand
 	ready     *item        // taken from the queue, not worked off yet
 	logins    []*loginCall // for reuse
@@ -156,7 +157,7 @@ func (l *Loop) data(s *Session, p []byte) (taken int) {
 	if s.state == stateFree {
 		return len(p)
 	}
-	was, fresh := s.rest > 0, len(p)-s.held()
+	was, fresh := l.incomplete(s), len(p)-s.held()
 	if fresh > 0 {
 		s.seen = moment(l.now.MonoMS) // any bytes are life
 		l.tally.received += fresh
@@ -176,7 +177,7 @@ func (l *Loop) data(s *Session, p []byte) (taken int) {
 			break
 		}
 		taken += n
-		began = began || !s.has(flagSkip)
+		began = began || !(s.has(flagSkip) || l.parts.unfinished(s))
 		if !s.has(flagHeard) {
 			l.heard(s)
 		}
@@ -358,7 +359,7 @@ func (l *Loop) ahead(slot uint32) {
 func (l *Loop) due(slot uint32) (nextMS int64) {
 	s := l.slab.at(slot)
 	fx := l.effects()
-	if s.rest > 0 && s.reads() {
+	if l.incomplete(s) && s.reads() {
 		if l.pressOn(s, fx); fx.end != endNot {
 			l.apply(s, fx)
 			return 0
@@ -557,6 +558,9 @@ func (l *Loop) check() error {
 		return err
 	}
 	if err := l.wheel.Check(); err != nil {
+		return err
+	}
+	if err := l.parts.check(&l.slab); err != nil {
 		return err
 	}
 	if l.wheel.Len() != l.slab.used {

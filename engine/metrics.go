@@ -29,6 +29,8 @@ import (
 //	rollcall_link_notices_total{result}     counter  forced-offline notices of the Directory: told, stale (the link was gone)
 //	rollcall_leaves_retried_total      counter  leaves issued again because the Directory was not available
 //	rollcall_leaves_dropped_total      counter  leaves given up because MaxPendingLeaves were waiting
+//	rollcall_websocket_handshakes_total{status} counter  opening handshakes answered, by HTTP status
+//	rollcall_websocket_partials_full_total counter  links ended because messages in pieces took MaxPartialBytes
 //	rollcall_logins_pending            gauge    logins being decided
 //	rollcall_login_limit               gauge    how many may be, by the Directory's latency
 //	rollcall_logins_waiting            gauge    logins that wait for their turn
@@ -54,6 +56,8 @@ type counters struct {
 	shedLate, shedFull           *metrics.Counter
 	barredUser, barredAddress    *metrics.Counter
 	sigHits, sigMisses           *metrics.Counter
+	upgrades                     map[int]*metrics.Counter // by HTTP status
+	partialsFull                 *metrics.Counter
 	proxyV1, proxyV2, proxyLocal *metrics.Counter
 	proxyRefused                 [proxy.NumReasons]*metrics.Counter
 	proxyIncomplete              *metrics.Counter
@@ -79,6 +83,8 @@ func newCounters(set *metrics.Set) *counters {
 		barredAddress:   set.Counter(`rollcall_logins_barred_total{by="address"}`),
 		sigHits:         set.Counter(`rollcall_sig_cache_total{result="hit"}`),
 		sigMisses:       set.Counter(`rollcall_sig_cache_total{result="miss"}`),
+		upgrades:        make(map[int]*metrics.Counter),
+		partialsFull:    set.Counter("rollcall_websocket_partials_full_total"),
 		proxyV1:         set.Counter(`rollcall_proxy_headers_total{kind="v1"}`),
 		proxyV2:         set.Counter(`rollcall_proxy_headers_total{kind="v2"}`),
 		proxyLocal:      set.Counter(`rollcall_proxy_headers_total{kind="local"}`),
@@ -92,6 +98,9 @@ func newCounters(set *metrics.Set) *counters {
 	}
 	for r, name := range closeReasonNames {
 		c.closes[r] = set.Counter(fmt.Sprintf("rollcall_closes_total{reason=%q}", name))
+	}
+	for _, status := range []int{101, 400, 404, 405, 426, 431} {
+		c.upgrades[status] = set.Counter(fmt.Sprintf("rollcall_websocket_handshakes_total{status=\"%d\"}", status))
 	}
 	c.logins[0] = set.Counter(`rollcall_logins_total{code="0"}`)
 	for _, info := range codec.Codes {
@@ -107,6 +116,13 @@ func (c *counters) login(code codec.Code) {
 		return
 	}
 	c.loginsOther.Inc()
+}
+
+// upgrade counts an answered opening handshake of WebSocket.
+func (c *counters) upgrade(status int) {
+	if n, ok := c.upgrades[status]; ok {
+		n.Inc()
+	}
 }
 
 // proxied is the counter of an accepted PROXY header.

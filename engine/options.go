@@ -104,6 +104,9 @@ type Options struct {
 	// because the Directory was not available. Default MaxLinks: enough for an outage
 	// in which all links end.
 	MaxPendingLeaves int
+	// MaxPartialBytes bounds, per loop, the memory of WebSocket messages that came in
+	// pieces and are not whole yet. Default 16 MiB.
+	MaxPartialBytes int
 	// Batch bounds the work of one step of a loop: completions, due timers, links
 	// told of a stop. Default 512 each.
 	Batch int
@@ -160,6 +163,7 @@ func (o *Options) validate() error {
 		{"OutboundCap", o.OutboundCap}, {"MaxPendingLogins", o.MaxPendingLogins},
 		{"MaxPendingLeaves", o.MaxPendingLeaves}, {"Batch", o.Batch}, {"MaxUnauthenticated", o.MaxUnauthenticated},
 		{"MaxWaitingLogins", o.MaxWaitingLogins}, {"LoginSlice", o.LoginSlice}, {"MaxPenalties", o.MaxPenalties},
+		{"MaxPartialBytes", o.MaxPartialBytes},
 	} {
 		if n.value < 1 || n.value > 1<<30 {
 			return fmt.Errorf("engine: %s is %d, want 1 to %d", n.name, n.value, 1<<30)
@@ -216,6 +220,7 @@ func (o *Options) setDefaults() {
 	orDefault(&o.MaxPipelined, 64)
 	orDefault(&o.MaxPendingLogins, 1<<16)
 	orDefault(&o.Batch, 512)
+	orDefault(&o.MaxPartialBytes, 16<<20)
 	if o.Clock == nil {
 		o.Clock = clock.System{}
 	}

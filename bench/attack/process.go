@@ -43,7 +43,7 @@ func startServer(ctx context.Context, binary, dir string, flags []string) (*proc
 		return nil, err
 	}
 	args := append([]string{"serve", "--config", filepath.Join(dir, "rollcall.yaml"), "--admin-token-file", filepath.Join(dir, "token"), "--durability", "memory",
-		"--listen-native", "127.0.0.1:0", "--listen-api", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0", "--log-format", "json"}, flags...)
+		"--listen-native", "127.0.0.1:0", "--listen-ws", "127.0.0.1:0", "--listen-api", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0", "--log-format", "json"}, flags...)
 	p.cmd = exec.Command(binary, args...)
 	p.cmd.Stderr = p.log
 	r, w, err := os.Pipe()

@@ -26,7 +26,7 @@ func init() {
 			if bin == "" {
 				return nil, fmt.Errorf("ROLLCALL_BIN must name the built server")
 			}
-			return exec.Command(bin, "serve", "--dev", "--data-dir", dir, "--durability", "memory", "--listen-native", addr, "--listen-api", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0"), nil
+			return exec.Command(bin, "serve", "--dev", "--data-dir", dir, "--durability", "memory", "--listen-native", addr, "--listen-ws", "off", "--listen-api", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0"), nil
 		},
 		login: rollcallLogin,
 	})

@@ -140,7 +140,7 @@ func isTerminal(w any) bool {
 }
 
 // printListening prints what was bound, in one line that programs can read:
-// "listening native=ADDR api=ADDR admin=ADDR"; in dev mode, things to try follow.
+// "listening native=ADDR ws=ADDR api=ADDR admin=ADDR"; in dev mode, things to try follow.
 func printListening(e env, c *config.Config, n *node) {
 	line := "listening"
 	for _, name := range listenerNames {

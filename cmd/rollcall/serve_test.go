@@ -21,7 +21,7 @@ import (
 // TestSecondServerRefused: two processes on one SO_REUSEPORT port would share the clients.
 func TestSecondServerRefused(t *testing.T) {
 	s := running(t, startServer)
-	for _, name := range []string{"native", "api", "admin"} {
+	for _, name := range []string{"native", "ws", "api", "admin"} {
 		_, err := startServer(devArgsAt(t.TempDir(), map[string]string{name: s.addr[name]})...)
 		if err == nil || !exitedWith(err, exitError) {
 			t.Errorf("second server on the %s port: got %v, want exit code %d", name, err, exitError)

@@ -36,7 +36,7 @@ type Config struct {
 	Dev  bool
 
 	ListenNative   string
-	ListenWS       string // always Off: not in this release
+	ListenWS       string
 	ListenMQTT     string // always Off: not in this release
 	ListenAPI      string
 	ListenAdmin    string

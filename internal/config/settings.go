@@ -16,7 +16,7 @@ var settings = []setting{
 
 	{"listen-native", "address", ":7700", "", "Native protocol. `host:port`, `:port` or `off`; without a host it is 0.0.0.0 (127.0.0.1 with `dev`); port 0 takes a free one.",
 		address(func(c *Config) *string { return &c.ListenNative })},
-	{"listen-ws", "address", Off, "", "WebSocket. Not in this release: only `off` is accepted. The port will be 7701.",
+	{"listen-ws", "address", ":7701", "", "WebSocket, path `/v1` ([websocket.md](websocket.md)). Addresses as for `listen-native`.",
 		address(func(c *Config) *string { return &c.ListenWS })},
 	{"listen-mqtt", "address", Off, "", "MQTT. Not in this release: only `off` is accepted. The port will be 1883.",
 		address(func(c *Config) *string { return &c.ListenMQTT })},

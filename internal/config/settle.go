@@ -36,7 +36,6 @@ func (c *Config) settle(entries []appEntry, read func(string) ([]byte, error)) e
 func (c *Config) checkRelease() error {
 	var faults []error
 	for _, l := range []struct{ name, what, addr string }{
-		{"listen-ws", "WebSocket", c.ListenWS},
 		{"listen-mqtt", "MQTT", c.ListenMQTT},
 	} {
 		if l.addr != Off {
@@ -135,7 +134,7 @@ func (c *Config) checkListeners() error {
 	var open []listener
 	var faults []error
 	for _, l := range []struct{ name, addr string }{
-		{"listen-native", c.ListenNative}, {"listen-api", c.ListenAPI}, {"listen-admin", c.ListenAdmin},
+		{"listen-native", c.ListenNative}, {"listen-ws", c.ListenWS}, {"listen-api", c.ListenAPI}, {"listen-admin", c.ListenAdmin},
 		{"listen-api-tls", c.ListenAPITLS}, {"listen-admin-tls", c.ListenAdminTLS},
 	} {
 		if l.addr == Off {

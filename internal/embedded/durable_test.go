@@ -197,6 +197,7 @@ func TestRestartForgetsNothing(t *testing.T) {
 		a.Timeouts.PushRetentionMS, a.CloseOnSigEnd = 86_400_000, true
 		a.Webhook.URL, a.Webhook.Token = "https://example.com/hook", "xxxxyyyy"
 		a.AllowedIPs = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+		a.AllowedOrigins = []string{"https://chat.example.com", "*.example.org"}
 		return nil
 	}})
 	b.mustLogin("alice", "d1", presence.Android)
