@@ -12,6 +12,8 @@ export const Code = {
     SlowReader: 4009,
     SlowSender: 4010,
     TooManyFailures: 4011,
+    OriginNotAllowed: 4012,
+    UnsupportedData: 4013,
     ServerFull: 5001,
     ServerDraining: 5002,
     Unavailable: 5003,
