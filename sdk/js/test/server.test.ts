@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, test } from "node:test";
 
-import { Client, ClosedError, Code, ForcedOfflineError, type Login, type Options, RefusedError, type StatusChange } from "@rollcall/client";
+import { Client, ClosedError, Code, ForcedOfflineError, type Login, type Options, RefusedError, type StatusChange, webSocket } from "@rollcall/client";
 import { eventually } from "./chromium.js";
 import { app, Server, userSig } from "./server.js";
 
@@ -143,6 +143,19 @@ describe("against a server", () => {
     assert.ok(e instanceof ForcedOfflineError && e.code === Code.Kicked && !e.mayReconnect);
   });
 
+  test("an app's allowed origins", async () => {
+    const from = (origin: string) => ({ WebSocket: webSocket({ headers: { Origin: origin } }) });
+    await server.console("PATCH", "", { AllowedOrigins: ["https://app.example"] });
+    try {
+      await new Device("d1", from("https://app.example")).login();
+      const e = await new Device("d2", from("https://elsewhere.example")).ended;
+      assert.ok(e instanceof RefusedError && e.code === Code.OriginNotAllowed && !e.mayReconnect, String(e));
+      await new Device("d1").login(); // no browser: it could write any
+    } finally {
+      await server.console("PATCH", "", { AllowedOrigins: [] });
+    }
+  });
+
   test("texts of every kind arrive as they were sent", async () => {
     user = `"\\ ~'</x>`;
     const first = new Device('d"\\1', { deviceModel: "\u0001" });
@@ -153,7 +166,7 @@ describe("against a server", () => {
   });
 
   test("heartbeats keep a link that is otherwise silent", async () => {
-    await server.console("PUT", "timeouts", { Web: { HeartbeatMS: 1_000, SilenceMS: 60_000 } });
+    await server.console("PUT", "/timeouts", { Web: { HeartbeatMS: 1_000, SilenceMS: 60_000 } });
     const d = new Device("d1");
     assert.equal((await d.login()).heartbeatIntervalMS, 1_000);
     const before = await server.metric("rollcall_heartbeats_total");
