@@ -34,6 +34,7 @@ type Options struct {
 	Normal, During time.Duration
 	Rate           float64       // honest logins per second; default 100
 	Settle         time.Duration // for the server to get back to where it was; default 60 s
+	MaxRatio       float64       // of login p99 beside normal, above which a row is wrong; 0 = it is a figure only. For a machine that does nothing else
 	// Lanes is how many rows are played side by side, each with a server and a crowd
 	// of its own; default 1. With more, figures of time mean nothing.
 	Lanes    int
@@ -211,7 +212,11 @@ func (t *trial) crowd(ctx context.Context, when string, d time.Duration, run int
 // figures notes what the attack did, and holds memory and counters to what the row allows.
 func (t *trial) figures(normal, during *bench.Result, did map[string]int64) {
 	t.out.Did = did
+	t.out.NormalP50, t.out.AttackP50 = normal.Logins.Latency.P50, during.Logins.Latency.P50
 	t.out.NormalP99, t.out.AttackP99 = normal.Logins.Latency.P99, during.Logins.Latency.P99
+	if t.o.MaxRatio > 0 && t.out.Ratio() > t.o.MaxRatio {
+		t.wrong("login p99 was %.1f times normal, the bound is %g", t.out.Ratio(), t.o.MaxRatio)
+	}
 	_, peak := t.server.memory()
 	t.out.MemoryBefore, t.out.MemoryPeak = t.memory, peak
 	if grown := peak - t.memory; grown > int64(t.row.ceiling)<<20 {
