@@ -32,6 +32,7 @@ import (
 // Target is a server under attack.
 type Target struct {
 	Native, WS, API, Admin string // host:port of each listener
+	MQTT, NativeTLS        string // "" = there is none
 	App                    uint32
 	// Key is the app's key: some rows are of a legal user gone bad, who has a good UserSig.
 	Key string

@@ -46,7 +46,10 @@ func (o *Options) validate() error {
 		return errors.New("the server's binary is missing")
 	}
 	if len(o.Names) == 0 {
-		o.Names = Rows()
+		var err error
+		if o.Names, err = Offered(o.Server); err != nil {
+			return err
+		}
 	}
 	for _, name := range o.Names {
 		if findRow(name) == nil {
@@ -69,6 +72,24 @@ func (o *Options) validate() error {
 		o.Progress = func(string) {}
 	}
 	return nil
+}
+
+// Offered lists the rows for whose listeners the server's binary has.
+func Offered(server string) ([]string, error) {
+	var names []string
+	for i := range rows {
+		if need := rows[i].needs; need != "" {
+			has, err := offers(server, need)
+			if err != nil {
+				return nil, err
+			}
+			if !has {
+				continue
+			}
+		}
+		names = append(names, rows[i].name)
+	}
+	return names, nil
 }
 
 // Run plays the rows, each against a server of its own. The Result tells what
@@ -320,7 +341,7 @@ const attackerNice = 10
 func (t *trial) spawn(ctx context.Context) (*underway, error) {
 	s := &t.server.target
 	cmd := exec.Command(t.o.Attacker, "attack", "--row", t.row.name, "--size", fmt.Sprint(t.out.Size), "--until-eof",
-		"--target", s.Native, "--ws", s.WS, "--api", "http://"+s.API, "--admin-url", "http://"+s.Admin, "--app", fmt.Sprint(s.App), "--key-file", filepath.Join(t.server.dir, "key"), "--json", "-")
+		"--target", s.Native, "--ws", s.WS, "--mqtt", s.MQTT, "--native-tls", s.NativeTLS, "--api", "http://"+s.API, "--admin-url", "http://"+s.Admin, "--app", fmt.Sprint(s.App), "--key-file", filepath.Join(t.server.dir, "key"), "--json", "-")
 	if err := os.WriteFile(filepath.Join(t.server.dir, "key"), []byte(s.Key), 0o600); err != nil {
 		return nil, err
 	}

@@ -103,6 +103,8 @@ func assault(args []string, stdout io.Writer) error {
 	f.StringVar(&name, "row", "", "what to do: one of "+strings.Join(attack.Rows(), ", "))
 	f.IntVar(&size, "size", 0, "how much of it, in the row's unit (default: the suite's)")
 	f.StringVar(&t.WS, "ws", "127.0.0.1:7701", "WebSocket listener, `address:port`")
+	f.StringVar(&t.MQTT, "mqtt", "127.0.0.1:1883", "MQTT listener, `address:port`")
+	f.StringVar(&t.NativeTLS, "native-tls", "127.0.0.1:8700", "native listener over TLS, `address:port`")
 	f.DurationVar(&d, "for", 30*time.Second, "how long")
 	f.BoolVar(&untilEOF, "until-eof", false, "until standard input ends, however long that is")
 	if err := c.parse(f, args); err != nil {
