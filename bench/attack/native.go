@@ -17,19 +17,18 @@ import (
 // Attacks on the native listener.
 
 func slowLogins(a *Assault) {
-	a.each(a.size, func(i int) {
+	a.eachSlowly(a.size, func(i int) {
 		c := a.dial(i, a.target.Native)
 		if c == nil {
 			return
 		}
 		defer a.closes(c)()
 		a.trickle(c, a.loginFrame(i, []byte(strings.Repeat("x", 4000))), slowly)
-		a.pause(slowly)
 	})
 }
 
 func halfOpen(a *Assault) {
-	a.each(a.size, func(i int) {
+	a.eachSlowly(a.size, func(i int) {
 		c := a.dial(i, a.target.Native)
 		if c == nil {
 			return
@@ -38,7 +37,6 @@ func halfOpen(a *Assault) {
 		for a.stillOpen(c, time.Minute) {
 			continue
 		}
-		a.pause(slowly)
 	})
 }
 
@@ -46,16 +44,15 @@ func halfOpen(a *Assault) {
 func crowding(a *Assault) {
 	half := a.loginFrame(1, nil)
 	half = half[:len(half)/2]
-	a.each(a.size, func(i int) {
+	a.eachSlowly(a.size, func(i int) {
 		c := a.dial(0, a.target.Native)
 		if c == nil {
 			return
 		}
 		defer a.closes(c)()
-		if _, err := c.Write(half); err == nil && a.stillOpen(c, time.Minute) {
-			return
+		if _, err := c.Write(half); err == nil {
+			a.stillOpen(c, time.Minute)
 		}
-		a.pause(slowly)
 	})
 }
 

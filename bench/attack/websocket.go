@@ -91,14 +91,13 @@ func (a *Assault) jsonLogin(i int) []byte {
 
 func wsSlowHandshakes(a *Assault) {
 	long := strings.TrimSuffix(upgrade(protocolNative), "\r\n") + "X: " + strings.Repeat("x", 4000)
-	a.each(a.size, func(i int) {
+	a.eachSlowly(a.size, func(i int) {
 		c := a.dial(i, a.target.WS)
 		if c == nil {
 			return
 		}
 		defer a.closes(c)()
 		a.trickle(c, []byte(long), slowly)
-		a.pause(slowly)
 	})
 }
 
@@ -193,15 +192,14 @@ func wsPings(a *Assault) {
 // wsPieces holds half a message on each of many links.
 func wsPieces(a *Assault) {
 	piece := wsFrame(opBinary, bytes.Repeat([]byte{byte(codec.TypeLogin)}, 7000))
-	a.each(a.size, func(i int) {
+	a.eachSlowly(a.size, func(i int) {
 		c := a.dialWS(i, protocolNative)
 		if c == nil {
 			return
 		}
 		defer a.closes(c)()
-		if _, err := c.Write(piece); err == nil && a.stillOpen(c, time.Minute) {
-			return
+		if _, err := c.Write(piece); err == nil {
+			a.stillOpen(c, time.Minute)
 		}
-		a.pause(slowly)
 	})
 }
