@@ -43,6 +43,9 @@ type swarm struct {
 	timers timers
 	buf    []byte
 	out    []byte
+	plain  []byte // what TLS understood
+
+	wakeups wakeups // of TLS
 
 	// Owned by run; others may read them after run has ended.
 	login, logout, beat *hdrhistogram.Histogram
@@ -81,6 +84,7 @@ type link struct {
 	sent     time.Duration // when the last frame went out
 	interval time.Duration // of heartbeats
 	silence  time.Duration // after which the server takes the link for dead
+	tls      *secured      // nil without TLS
 	rest     []byte        // of a frame that is not whole yet
 	crossing bool          // linkLeaving, linkSilent: a heartbeat's answer may still come
 }
@@ -102,6 +106,12 @@ func newSwarm(o *Options, pop *population, f *faults, n int) (*swarm, error) {
 		login: newHistogram(), logout: newHistogram(), beat: newHistogram(),
 		loggedIn: func(*link) {}, ended: func(*link, bool) {},
 		notice: func(*link, *codec.ForcedOffline) bool { return false },
+	}
+	if o.TLS != nil {
+		s.plain = make([]byte, 16<<10)
+		if err := s.listenWakeups(); err != nil {
+			return nil, fmt.Errorf("cannot make an eventfd: %w", err)
+		}
 	}
 	return s, nil
 }
@@ -143,6 +153,10 @@ func (s *swarm) run() error {
 			return fmt.Errorf("epoll: %w", err)
 		}
 		for i := range max(n, 0) {
+			if events[i].Fd == wakeIndex {
+				s.shaken()
+				continue
+			}
 			s.ready(&s.links[events[i].Fd], events[i].Events)
 		}
 		s.expire()
@@ -260,6 +274,15 @@ func (s *swarm) connected(l *link) bool {
 		s.fail(l, FaultConnect, "connect: %v%s", err, hint(err))
 		return false
 	}
+	if s.o.TLS != nil {
+		l.state = linkLoggingIn
+		s.secure(l)
+		return true
+	}
+	return s.sayLogin(l)
+}
+
+func (s *swarm) sayLogin(l *link) bool {
 	var m codec.Login
 	s.pop.login(l.user, &m)
 	s.out = codec.AppendLogin(s.out[:0], &m)
@@ -269,7 +292,13 @@ func (s *swarm) connected(l *link) bool {
 
 // send writes p, which always fits into an empty socket buffer.
 func (s *swarm) send(l *link, p []byte) bool {
-	n, err := unix.Write(int(l.fd), p)
+	var n int
+	var err error
+	if l.tls != nil {
+		n, err = l.tls.conn.Write(p)
+	} else {
+		n, err = unix.Write(int(l.fd), p)
+	}
 	if err == nil && n == len(p) {
 		return true
 	}
@@ -295,6 +324,13 @@ func (s *swarm) read(l *link) {
 		case n == 0:
 			s.gone(l, "end of stream")
 			return
+		}
+		if l.tls != nil {
+			l.tls.feed(s.buf[:n])
+			if !s.readTLS(l) {
+				return
+			}
+			continue
 		}
 		if !s.take(l, s.buf[:n]) {
 			return
@@ -339,6 +375,10 @@ func (l *link) live() bool { return l.state == linkOnline || l.state == linkBeat
 
 func (s *swarm) close(l *link, clean bool) {
 	s.leave(l, linkClosed)
+	if l.tls != nil {
+		l.tls.stop()
+		l.tls = nil
+	}
 	if l.fd >= 0 {
 		unix.Close(int(l.fd))
 	}
@@ -361,10 +401,16 @@ func (s *swarm) kill() (killed int) {
 			continue
 		}
 		l.reset()
+		if l.tls != nil {
+			l.tls.stop()
+		}
 		unix.Close(int(l.fd))
 		l.state, l.fd = linkClosed, -1
 		killed++
 	}
 	unix.Close(s.epoll)
+	if s.o.TLS != nil {
+		s.wakeups.close()
+	}
 	return killed
 }
