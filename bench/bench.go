@@ -15,6 +15,7 @@ package bench
 
 import (
 	"cmp"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -44,6 +45,8 @@ type Options struct {
 	// scenarios that change time-outs or read metrics. Default
 	// http://127.0.0.1:7781 and dev.
 	AdminURL, AdminToken string
+
+	TLS *tls.Config // of client links; nil: plain TCP
 
 	Platforms  []codec.Platform // handed out in turn; default all
 	UserPrefix string           // user ids are this and a number; default bench-

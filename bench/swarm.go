@@ -48,6 +48,9 @@ type swarm struct {
 	timers timers
 	buf    []byte
 	out    []byte
+	plain  []byte // what TLS understood
+
+	wakeups wakeups // of TLS
 
 	// Owned by run; others may read them after run has ended.
 	login, logout, beat *hdrhistogram.Histogram
@@ -86,6 +89,7 @@ type link struct {
 	sent     time.Duration // when the last frame went out
 	interval time.Duration // of heartbeats
 	silence  time.Duration // after which the server takes the link for dead
+	tls      *secured      // nil without TLS
 	rest     []byte        // of a frame that is not whole yet
 	crossing bool          // linkLeaving, linkSilent: a heartbeat's answer may still come
 }
@@ -109,6 +113,12 @@ func newSwarm(o *Options, pop *population, f *faults, n int) (*swarm, error) {
 		notice:     func(*link, *codec.ForcedOffline) bool { return false },
 		turnedAway: func(*link, *codec.LoginRefused) bool { return false },
 		pardon:     func(*link, Fault) bool { return false },
+	}
+	if o.TLS != nil {
+		s.plain = make([]byte, 16<<10)
+		if err := s.listenWakeups(); err != nil {
+			return nil, fmt.Errorf("cannot make an eventfd: %w", err)
+		}
 	}
 	return s, nil
 }
@@ -150,6 +160,10 @@ func (s *swarm) run() error {
 			return fmt.Errorf("epoll: %w", err)
 		}
 		for i := range max(n, 0) {
+			if events[i].Fd == wakeIndex {
+				s.shaken()
+				continue
+			}
 			s.ready(&s.links[events[i].Fd], events[i].Events)
 		}
 		s.expire()
@@ -267,6 +281,15 @@ func (s *swarm) connected(l *link) bool {
 		s.fail(l, FaultConnect, "connect: %v%s", err, hint(err))
 		return false
 	}
+	if s.o.TLS != nil {
+		l.state = linkLoggingIn
+		s.secure(l)
+		return true
+	}
+	return s.sayLogin(l)
+}
+
+func (s *swarm) sayLogin(l *link) bool {
 	frame := s.frames[l.user]
 	if frame == nil {
 		var m codec.Login
@@ -280,7 +303,13 @@ func (s *swarm) connected(l *link) bool {
 
 // send writes p, which always fits into an empty socket buffer.
 func (s *swarm) send(l *link, p []byte) bool {
-	n, err := unix.Write(int(l.fd), p)
+	var n int
+	var err error
+	if l.tls != nil {
+		n, err = l.tls.conn.Write(p)
+	} else {
+		n, err = unix.Write(int(l.fd), p)
+	}
 	if err == nil && n == len(p) {
 		return true
 	}
@@ -306,6 +335,13 @@ func (s *swarm) read(l *link) {
 		case n == 0:
 			s.gone(l, "end of stream")
 			return
+		}
+		if l.tls != nil {
+			l.tls.feed(s.buf[:n])
+			if !s.readTLS(l) {
+				return
+			}
+			continue
 		}
 		if !s.take(l, s.buf[:n]) {
 			return
@@ -352,6 +388,10 @@ func (l *link) live() bool { return l.state == linkOnline || l.state == linkBeat
 
 func (s *swarm) close(l *link, clean bool) {
 	s.leave(l, linkClosed)
+	if l.tls != nil {
+		l.tls.stop()
+		l.tls = nil
+	}
 	if l.fd >= 0 {
 		unix.Close(int(l.fd))
 	}
@@ -374,10 +414,16 @@ func (s *swarm) kill() (killed int) {
 			continue
 		}
 		l.reset()
+		if l.tls != nil {
+			l.tls.stop()
+		}
 		unix.Close(int(l.fd))
 		l.state, l.fd = linkClosed, -1
 		killed++
 	}
 	unix.Close(s.epoll)
+	if s.o.TLS != nil {
+		s.wakeups.close()
+	}
 	return killed
 }

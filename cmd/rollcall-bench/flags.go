@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -24,6 +27,9 @@ type common struct {
 	json      string
 	every     time.Duration
 	help      io.Writer
+
+	tls, insecure, resume bool
+	ca                    string
 }
 
 func newFlags(name string, c *common) *flag.FlagSet {
@@ -45,6 +51,10 @@ func newFlags(name string, c *common) *flag.FlagSet {
 	f.DurationVar(&c.o.SettleTimeout, "settle-timeout", 10*time.Second, "how long the server may take to show a logout or a death")
 	f.IntVar(&c.o.ServerPID, "server-pid", 0, "measure CPU and memory of this process")
 	f.DurationVar(&c.every, "progress", 0, "print a line of progress this often; 0 = one line that overwrites itself, on a terminal only")
+	f.BoolVar(&c.tls, "tls", false, "links speak TLS; --target is the listener that does (port 8700)")
+	f.StringVar(&c.ca, "tls-ca", "", "PEM `file` with the authorities to trust, instead of the system's")
+	f.BoolVar(&c.insecure, "tls-insecure", false, "take any certificate")
+	f.BoolVar(&c.resume, "tls-resume", false, "links resume the session of one before, where they can")
 	f.StringVar(&c.json, "json", "", "write the result to this `file`, - for standard output")
 	return f
 }
@@ -65,6 +75,9 @@ func (c *common) parse(f *flag.FlagSet, args []string) error {
 	if c.app == 0 || c.app > 1<<32-1 {
 		return fmt.Errorf("--app %d is no SDKAppID", c.app)
 	}
+	if err := c.readTLS(); err != nil {
+		return err
+	}
 	c.o.App = uint32(c.app)
 	if err := c.readKey(); err != nil {
 		return err
@@ -78,6 +91,35 @@ func (c *common) parse(f *flag.FlagSet, args []string) error {
 			return fmt.Errorf("--platforms: there is no platform %q; there are %v", name, codec.Platforms())
 		}
 		c.o.Platforms = append(c.o.Platforms, p)
+	}
+	return nil
+}
+
+func (c *common) readTLS() error {
+	if !c.tls {
+		if c.ca != "" || c.insecure || c.resume {
+			return errors.New("--tls-ca, --tls-insecure and --tls-resume need --tls")
+		}
+		return nil
+	}
+	host, _, err := net.SplitHostPort(c.o.Target)
+	if err != nil {
+		return fmt.Errorf("--target: %w", err)
+	}
+	c.o.TLS = &tls.Config{ServerName: host, InsecureSkipVerify: c.insecure} //nolint:gosec // the flag says so
+	if c.resume {
+		c.o.TLS.ClientSessionCache = tls.NewLRUClientSessionCache(0)
+	}
+	if c.ca == "" {
+		return nil
+	}
+	pem, err := os.ReadFile(c.ca)
+	if err != nil {
+		return fmt.Errorf("--tls-ca: %w", err)
+	}
+	c.o.TLS.RootCAs = x509.NewCertPool()
+	if !c.o.TLS.RootCAs.AppendCertsFromPEM(pem) {
+		return fmt.Errorf("--tls-ca %q holds no certificate in PEM", c.ca)
 	}
 	return nil
 }

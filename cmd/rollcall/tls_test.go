@@ -140,6 +140,23 @@ func TestTLSServer(t *testing.T) {
 	}
 }
 
+// TestWebSocketOverTLS: wss, with the ALPN of a browser, in both versions.
+func TestWebSocketOverTLS(t *testing.T) {
+	f := newCertFiles(t)
+	s := running(t, startServer, f.args()...)
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		c := f.client(t, version)
+		c.NextProtos = []string{"http/1.1"}
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: c}}
+		k := dialWSAt(t, "wss://"+s.addr["ws-tls"]+"/v1", client, "rollcall.json.v1", "")
+		k.login(fmt.Sprintf("alice-%x", version), "d1")
+		k.pingAndBeat()
+		k.say(map[string]any{"Type": "Logout"})
+		k.hear("LogoutOK")
+		k.closed(1000, "LogoutOK")
+	}
+}
+
 // metric is the value of a metric now, "" if there is none.
 func (s *server) metric(t *testing.T, name string) string {
 	t.Helper()
