@@ -153,17 +153,17 @@ var rows = []row{
 	{
 		name: "tls-slow", what: "sockets that trickle a ClientHello, a byte a second", unit: "sockets", needs: "native-tls", full: 4000, small: 100,
 		shortFlags: quickLogin, attack: tlsSlowHellos, ceiling: 64,
-		shows: map[string]float64{`rollcall_closes_total`: 50},
+		shows: map[string]float64{`rollcall_closes_total{reason="first_frame_timeout"}`: 50},
 	},
 	{
 		name: "tls-hellos", what: "ClientHellos whose answers nobody goes on with", unit: "workers", needs: "native-tls", full: 64, small: 6,
 		attack: tlsHellos, ceiling: 160,
-		shows: map[string]float64{`rollcall_closes_total`: 10},
+		shows: map[string]float64{`rollcall_tls_failures_total`: 10},
 	},
 	{
 		name: "tls-garbage", what: "records that are too long, half hellos, frames in the clear before and after a handshake", unit: "workers", needs: "native-tls", full: 16, small: 4,
 		attack: tlsGarbage, ceiling: 128,
-		shows: map[string]float64{`rollcall_closes_total`: 10},
+		shows: map[string]float64{`rollcall_tls_failures_total{reason="not_tls"}`: 10},
 	},
 	{
 		name: "slow-requests", what: "HTTP requests that trickle, on API and admin", unit: "sockets", full: 2000, small: 40,
