@@ -140,7 +140,11 @@ func (l *Loop) headerRefused(s *Session, err error, now Instant) {
 func (l *Loop) refusal(w wire, code codec.Code) []byte {
 	fx := l.effects()
 	l.nobody = Session{wire: w}
-	l.nobody.refused(code, "", fx)
+	if code == codec.CodeServerDraining {
+		l.nobody.sentAway(fx)
+	} else {
+		l.nobody.refused(code, "", fx)
+	}
 	return bytes.Clone(fx.out)
 }
 

@@ -62,7 +62,7 @@ type Options struct {
 	DrainTimeout      time.Duration // from a closing frame to the close, at most; default 1 s
 	// RetryAfter is the least a client is asked to wait where the server is to
 	// blame; it is told a time up to RetrySpread longer, and up to RetryMost where
-	// many are sent away. Defaults 1 s, 9 s and 5 min.
+	// many are sent away. Defaults 1 s, 9 s and 2 min.
 	RetryAfter, RetrySpread, RetryMost time.Duration
 	// DrainRedirect is where a node that stops sends its clients, host:port; "" =
 	// they come back to where they were.
@@ -210,7 +210,7 @@ func (o *Options) setDefaults() {
 	orDefault(&o.DrainTimeout, time.Second)
 	orDefault(&o.RetryAfter, time.Second)
 	orDefault(&o.RetrySpread, 9*time.Second)
-	orDefault(&o.RetryMost, 5*time.Minute)
+	orDefault(&o.RetryMost, 2*time.Minute)
 	orDefault(&o.LoginQueueTime, time.Second)
 	orDefault(&o.MaxWaitingLogins, 8192)
 	orDefault(&o.LoginSlice, 32)

@@ -69,8 +69,9 @@ func (t *turns) open(nowMS int64) bool { return t.slice > 0 && t.free(nowMS) }
 // free reports whether another login may be taken in the next slice.
 func (t *turns) free(nowMS int64) bool { return t.limit.Free() && t.rated(nowMS) }
 
-// rateBurstMS is how much of LoginRate may be saved up.
-const rateBurstMS = 50
+// rateBurstMS is how much of LoginRate may be saved up: what a loop is owed that
+// had nothing to do between two ticks, and some delay.
+const rateBurstMS = 200
 
 // rated reports whether LoginRate allows another login.
 func (t *turns) rated(nowMS int64) bool {

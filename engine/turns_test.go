@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -301,6 +302,26 @@ func TestWaitingLoginIsACopy(t *testing.T) {
 	r.run()
 }
 
+// Every member of a login that aliases what the client has sent is copied.
+func TestWaitingLoginCopiesAll(t *testing.T) {
+	var r loginRequest
+	copied := map[any]bool{}
+	for _, f := range r.fields() {
+		copied[f] = true
+	}
+	v := reflect.ValueOf(&r.m).Elem()
+	for i := range v.NumField() {
+		switch f := v.Field(i); f.Kind() {
+		case reflect.Slice:
+			if p, ok := f.Addr().Interface().(*[]byte); !ok || !copied[p] {
+				t.Errorf("codec.Login.%s is not copied", v.Type().Field(i).Name)
+			}
+		case reflect.Pointer, reflect.Map, reflect.Interface, reflect.Struct, reflect.Array:
+			t.Errorf("codec.Login.%s: is it copied?", v.Type().Field(i).Name)
+		}
+	}
+}
+
 // LoginRate is kept, and used.
 func TestLoginRate(t *testing.T) {
 	const rate = 200
@@ -317,7 +338,7 @@ func TestLoginRate(t *testing.T) {
 		}
 	}
 	ok := r.core.m.logins[0].Get()
-	if ok > 10*rate+rate/10 || ok < 10*rate-rate/10 {
+	if ok > 10*rate+rate/5 || ok < 10*rate-rate/10 { // a fifth of a second may be saved up
 		t.Errorf("%d logins in 10 s, want %d", ok, 10*rate)
 	}
 }
@@ -575,6 +596,8 @@ func TestDrainSpreadsByLinks(t *testing.T) {
 			}
 		}
 		r.wantCloses(closeDraining, n+1)
+		_, late := r.loop.Open(&fakeConn{}, 0, r.core.Now()) // it comes while the node stops
+		told(&link{rig: r, conn: &fakeConn{out: late}}, false)
 	}
 }
 

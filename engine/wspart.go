@@ -92,10 +92,7 @@ func (w *wsParts) takeOrigin(s *Session) (origin string) {
 	if p == nil {
 		return ""
 	}
-	origin, p.origin = p.origin, ""
-	if p.reader.Idle() {
-		delete(w.bySlot, s.id.Slot())
-	}
+	origin, p.origin = p.origin, "" // keep forgets the rest
 	return origin
 }
 

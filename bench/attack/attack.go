@@ -30,8 +30,8 @@ import (
 
 // Target is a server under attack.
 type Target struct {
-	Native, API, Admin string // host:port of each listener
-	App                uint32
+	Native, WS, API, Admin string // host:port of each listener
+	App                    uint32
 	// Key is the app's key: some rows are of a legal user gone bad, who has a good UserSig.
 	Key string
 }

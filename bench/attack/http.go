@@ -38,7 +38,7 @@ func wrongProtocol(a *Assault) {
 	}
 	a.each(a.size, func(i int) {
 		for name, hello := range hellos {
-			for _, addr := range []string{a.target.Native, a.target.API, a.target.Admin} {
+			for _, addr := range []string{a.target.Native, a.target.WS, a.target.API, a.target.Admin} {
 				if c := a.dial(rand.IntN(addresses), addr); c != nil {
 					a.ask(c, hello, 10*time.Second)
 					c.Close()

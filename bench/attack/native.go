@@ -24,6 +24,7 @@ func slowLogins(a *Assault) {
 		}
 		defer a.closes(c)()
 		a.trickle(c, a.loginFrame(i, []byte(strings.Repeat("x", 4000))), slowly)
+		a.pause(slowly)
 	})
 }
 
@@ -37,6 +38,24 @@ func halfOpen(a *Assault) {
 		for a.stillOpen(c, time.Minute) {
 			continue
 		}
+		a.pause(slowly)
+	})
+}
+
+// crowding holds as many places as one address may, with logins that never end.
+func crowding(a *Assault) {
+	half := a.loginFrame(1, nil)
+	half = half[:len(half)/2]
+	a.each(a.size, func(i int) {
+		c := a.dial(0, a.target.Native)
+		if c == nil {
+			return
+		}
+		defer a.closes(c)()
+		if _, err := c.Write(half); err == nil && a.stillOpen(c, time.Minute) {
+			return
+		}
+		a.pause(slowly)
 	})
 }
 
@@ -175,6 +194,28 @@ func badUserSigs(a *Assault) {
 		if _, err := c.Write(a.loginFrame(i*addresses, []byte(sig))); err == nil && a.await(c, codec.TypeLoginRefused) {
 			a.count("logins refused")
 		}
+	})
+}
+
+// oneVictim guesses at one user's UserSigs, all from one address.
+func oneVictim(a *Assault) {
+	a.each(a.size, func(int) {
+		sig, err := usersig.Sign("a key that nobody has given to the app", a.target.App, "victim", time.Now().Unix(), int64(1+rand.IntN(1<<30)), nil)
+		if err != nil {
+			a.count("not signed")
+			return
+		}
+		c := a.dial(0, a.target.Native)
+		if c == nil {
+			return
+		}
+		defer a.closes(c)()
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		m := codec.Login{SDKAppID: a.target.App, UserID: []byte("victim"), UserSig: []byte(sig), Platform: codec.Web, DeviceID: []byte("d")}
+		if _, err := c.Write(codec.AppendLogin(nil, &m)); err == nil && a.await(c, codec.TypeLoginRefused) {
+			a.count("logins refused")
+		}
+		a.pause(5 * time.Millisecond) // below the rate of new links, which would hide it
 	})
 }
 

@@ -87,13 +87,15 @@ func (p *process) listening(ctx context.Context, out *os.File) error {
 			switch name {
 			case "native":
 				p.target.Native = addr
+			case "ws":
+				p.target.WS = addr
 			case "api":
 				p.target.API = addr
 			case "admin":
 				p.target.Admin = addr
 			}
 		}
-		if p.target.Native == "" || p.target.API == "" || p.target.Admin == "" {
+		if p.target.Native == "" || p.target.WS == "" || p.target.API == "" || p.target.Admin == "" {
 			return fmt.Errorf("the server says %q", text)
 		}
 		return nil

@@ -34,7 +34,7 @@ func findRow(name string) *row {
 // tell from a bad network.
 const slowly = time.Second
 
-var quickLogin = []string{"--login-timeout", "1s"}
+var quickLogin = []string{"--first-frame-timeout", "1s"}
 
 // rows are in the order of the table.
 var rows = []row{
@@ -54,9 +54,14 @@ var rows = []row{
 		shows: map[string]float64{`rollcall_closes_total{reason="slow_reader"}`: 1},
 	},
 	{
+		name: "crowding", what: "logins that stop in the middle, from one address, to take all places", unit: "sockets", full: 4000, small: 300,
+		shortFlags: []string{"--max-links", "2000", "--max-unauthenticated", "10", "--max-unauthenticated-per-ip", "5"}, attack: crowding, ceiling: 64,
+		shows: map[string]float64{`rollcall_refused_total{reason="ip_unauthenticated"}`: 50},
+	},
+	{
 		name: "flood-one", what: "connections that are closed at once, from one address", unit: "workers", full: 16, small: 2,
-		attack: func(a *Assault) { floodOf(a, 1, false) }, ceiling: 64,
-		shows: map[string]float64{`rollcall_accepts_total`: 20},
+		shortFlags: []string{"--accept-rate-per-ip", "10"}, attack: func(a *Assault) { floodOf(a, 1, false) }, ceiling: 64,
+		shows: map[string]float64{`rollcall_refused_total{reason="ip_rate"}`: 20},
 	},
 	{
 		name: "flood-many", what: "the same from 1,000 addresses", unit: "workers", full: 16, small: 2,
@@ -79,6 +84,11 @@ var rows = []row{
 		shows: map[string]float64{`rollcall_logins_total{code="70009"}`: 20},
 	},
 	{
+		name: "one-victim", what: "logins of one user with UserSigs of a wrong key, from one address", unit: "workers", full: 16, small: 2,
+		attack: oneVictim, ceiling: 64,
+		shows: map[string]float64{`rollcall_logins_total{code="70009"}`: 5, `rollcall_logins_barred_total`: 20},
+	},
+	{
 		name: "garbage", what: "frames with invalid UTF-8, NULs, lengths that lie, random bytes", unit: "workers", full: 16, small: 2,
 		attack: garbage, ceiling: 64,
 		shows: map[string]float64{`rollcall_closes_total{reason="protocol_error"}`: 20},
@@ -97,6 +107,26 @@ var rows = []row{
 		name: "heartbeats", what: "links that heartbeat without pause", unit: "links", full: 8, small: 2,
 		attack: heartbeats, ceiling: 64,
 		shows: map[string]float64{`rollcall_heartbeats_total`: 1000},
+	},
+	{
+		name: "ws-handshakes", what: "sockets that trickle a WebSocket handshake, a byte a second", unit: "sockets", full: 4000, small: 100,
+		shortFlags: quickLogin, attack: wsSlowHandshakes, ceiling: 64,
+		shows: map[string]float64{`rollcall_closes_total{reason="first_frame_timeout"}`: 50},
+	},
+	{
+		name: "ws-garbage", what: "WebSocket frames without mask, with reserved bits, lengths that lie, endless pieces, no UTF-8, JSON 4,000 deep", unit: "workers", full: 16, small: 2,
+		attack: wsGarbage, ceiling: 64,
+		shows: map[string]float64{`rollcall_closes_total{reason="protocol_error"}`: 20},
+	},
+	{
+		name: "ws-pieces", what: "WebSocket messages that stop after 7,000 bytes", unit: "sockets", full: 3000, small: 100,
+		shortFlags: []string{"--login-timeout", "1s"}, attack: wsPieces, ceiling: 96,
+		shows: map[string]float64{`rollcall_closes_total{reason="login_timeout"}`: 50},
+	},
+	{
+		name: "ws-unread", what: "logged-in WebSocket links that ping and heartbeat and never read", unit: "links", full: 100, small: 4,
+		attack: wsPings, ceiling: 96,
+		shows: map[string]float64{`rollcall_closes_total{reason="slow_reader"}`: 1},
 	},
 	{
 		name: "slow-requests", what: "HTTP requests that trickle, on API and admin", unit: "sockets", full: 2000, small: 40,

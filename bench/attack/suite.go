@@ -315,7 +315,7 @@ const attackerNice = 10
 func (t *trial) spawn(ctx context.Context) (*underway, error) {
 	s := &t.server.target
 	cmd := exec.Command(t.o.Attacker, "attack", "--row", t.row.name, "--size", fmt.Sprint(t.out.Size), "--until-eof",
-		"--target", s.Native, "--api", "http://"+s.API, "--admin-url", "http://"+s.Admin, "--app", fmt.Sprint(s.App), "--key-file", filepath.Join(t.server.dir, "key"), "--json", "-")
+		"--target", s.Native, "--ws", s.WS, "--api", "http://"+s.API, "--admin-url", "http://"+s.Admin, "--app", fmt.Sprint(s.App), "--key-file", filepath.Join(t.server.dir, "key"), "--json", "-")
 	if err := os.WriteFile(filepath.Join(t.server.dir, "key"), []byte(s.Key), 0o600); err != nil {
 		return nil, err
 	}

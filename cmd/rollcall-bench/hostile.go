@@ -97,9 +97,11 @@ func assault(args []string, stdout io.Writer) error {
 	var size int
 	var d time.Duration
 	var untilEOF bool
+	var t attack.Target
 	f := newFlags("attack", &c)
 	f.StringVar(&name, "row", "", "what to do: one of "+strings.Join(attack.Rows(), ", "))
 	f.IntVar(&size, "size", 0, "how much of it, in the row's unit (default: the suite's)")
+	f.StringVar(&t.WS, "ws", "127.0.0.1:7701", "WebSocket listener, `address:port`")
 	f.DurationVar(&d, "for", 30*time.Second, "how long")
 	f.BoolVar(&untilEOF, "until-eof", false, "until standard input ends, however long that is")
 	if err := c.parse(f, args); err != nil {
@@ -108,7 +110,7 @@ func assault(args []string, stdout io.Writer) error {
 	if out = c.json; out != "" && out != "-" {
 		return fmt.Errorf("--json %s: what was done goes to standard output, with or without --json -", out)
 	}
-	t := attack.Target{Native: c.o.Target, App: c.o.App, Key: c.o.Key}
+	t.Native, t.App, t.Key = c.o.Target, c.o.App, c.o.Key
 	for _, u := range []struct {
 		text string
 		host *string

@@ -16,8 +16,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/rollcall-im/rollcall/internal/certs"
 )
 
 // callTimeout bounds a call to a server, its answer included.
@@ -68,12 +66,9 @@ func (h *httpFlags) tls() (*tls.Config, error) {
 	}
 	c := new(tls.Config)
 	if h.caFile != "" {
-		pem, err := os.ReadFile(h.caFile)
-		if err != nil {
-			return nil, fmt.Errorf("--ca-file: %w", err)
-		}
-		if c.RootCAs, err = certs.Pool(pem); err != nil {
-			return nil, fmt.Errorf("--ca-file %q: %w", h.caFile, err)
+		var err error
+		if c.RootCAs, err = readRoots(h.caFile); err != nil {
+			return nil, err
 		}
 	}
 	switch {
@@ -87,6 +82,19 @@ func (h *httpFlags) tls() (*tls.Config, error) {
 		c.Certificates = []tls.Certificate{own}
 	}
 	return c, nil
+}
+
+// readRoots reads the file of a --ca-file.
+func readRoots(name string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("--ca-file: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("--ca-file %q holds no certificate in PEM", name)
+	}
+	return roots, nil
 }
 
 // baseURL is the address of a server as given by a flag; without a scheme it is plain HTTP.

@@ -70,6 +70,27 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// TestDrainRedirect: with drain-redirect a stop sends clients elsewhere.
+func TestDrainRedirect(t *testing.T) {
+	const elsewhere = "other.example:7700"
+	s := running(t, startServer, "--drain-redirect", elsewhere)
+	l := login(t, s.addr["native"], "alice", codec.Android)
+	if err := s.terminate(); err != nil {
+		t.Fatalf("on SIGTERM the server ended with %v", err)
+	}
+	f, err := l.next()
+	if err != nil || f.Type != codec.TypeRedirect {
+		t.Fatalf("got %v, %v; want Redirect", f.Type, err)
+	}
+	var m codec.Redirect
+	if err := m.Unmarshal(f.Body); err != nil || m.Address != elsewhere || m.RetryAfterMS < 1000 {
+		t.Errorf("got %+v, %v; want %s, with a time to wait", m, err, elsewhere)
+	}
+	if _, err := l.next(); !errors.Is(err, io.EOF) {
+		t.Errorf("after the redirect: %v, want EOF", err)
+	}
+}
+
 // TestRestart: the links that a stop closed do not keep the next server from the port.
 func TestRestart(t *testing.T) {
 	s := running(t, startServer)

@@ -97,6 +97,42 @@ func TestOverTLSOnly(t *testing.T) {
 	}
 }
 
+// TestOldTLS: what is older than TLS 1.2, or has no forward secrecy, is not
+// spoken; the newest is what both sides choose.
+func TestOldTLS(t *testing.T) {
+	cert, key, pool := makeCertificate(t)
+	r := newRig(t, func(o *Options) {
+		o.ListenAPITLS, o.ListenAdminTLS, o.Certificate = "127.0.0.1:0", "127.0.0.1:0", certificateIn(t, cert, key)
+	})
+	if err := r.s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer r.s.Shutdown(t.Context())
+	for _, name := range []string{"api-tls", "admin-tls"} {
+		dial := func(c *tls.Config) (uint16, error) {
+			c.RootCAs = pool
+			conn, err := tls.Dial("tcp", r.s.Addr(name), c)
+			if err != nil {
+				return 0, err
+			}
+			defer conn.Close()
+			return conn.ConnectionState().Version, nil
+		}
+		if v, err := dial(&tls.Config{}); v != tls.VersionTLS13 {
+			t.Errorf("%s: version %x, %v, want 1.3", name, v, err)
+		}
+		if v, err := dial(&tls.Config{MaxVersion: tls.VersionTLS12}); v != tls.VersionTLS12 {
+			t.Errorf("%s: version %x, %v, want 1.2", name, v, err)
+		}
+		if v, err := dial(&tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}); err == nil {
+			t.Errorf("%s speaks version %x", name, v)
+		}
+		if v, err := dial(&tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA}}); err == nil {
+			t.Errorf("%s speaks version %x without forward secrecy", name, v)
+		}
+	}
+}
+
 // TestFromThisMachine: what is open to the machine itself is not open to a
 // browser on it that a page from elsewhere has sent there.
 func TestFromThisMachine(t *testing.T) {
@@ -137,6 +173,11 @@ func TestAudit(t *testing.T) {
 		t.Errorf("%d lines and %d dropped, want %d lines", got, dropped, auditPerSecond)
 	}
 	r.clock.Advance(time.Second)
+	log.Reset()
+	r.want(200, "PUT", appPath("/limits"), `{"CallsPerSecond":7}`)
+	if got := log.String(); !strings.Contains(got, `"msg":"console call","route":"PUT apps/{SDKAppID}/limits","path":"/console/v1/apps/1400000000/limits","status":200,"remote":"127.0.0.1"`) {
+		t.Errorf("log of a change: %s", got)
+	}
 	log.Reset()
 	serveREST(r.s, fmt.Sprintf("/v4/openim/querystate?sdkappid=%d&identifier=administrator&usersig=guess-of-a-token", rigApp), nil)
 	if got := log.String(); !strings.Contains(got, `"msg":"REST caller's UserSig is refused","app":1400000000,"identifier":"administrator","code":70003`) {

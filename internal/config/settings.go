@@ -118,7 +118,7 @@ var settings = []setting{
 		integer(func(c *Config) *int { return &c.SigCache }, 0, 1<<26)},
 	{"retry-after", "duration", "1s", "", "The least that a client is told to wait when it is sent away.",
 		duration(func(c *Config) *time.Duration { return &c.RetryAfter }, 100*time.Millisecond, time.Minute)},
-	{"retry-max", "duration", "5m", "", "The most, however many are sent away.",
+	{"retry-max", "duration", "2m", "", "The most, however many are sent away.",
 		duration(func(c *Config) *time.Duration { return &c.RetryMax }, time.Minute, time.Hour)},
 	{"api-concurrency", "number", "1024", "", "Connections that each HTTP listener serves at once, 1 to 65536.",
 		integer(func(c *Config) *int { return &c.APIConcurrency }, 1, 65536)},

@@ -1,10 +1,16 @@
 // Where a client keeps what must outlive a reload: its device id and the ticket of its last login.
 
 /** The part of the Web Storage API that is used. */
-export type KeyValueStorage = Pick<Storage, "getItem" | "setItem" | "removeItem">;
+export interface KeyValueStorage {
+  getItem(key: string): string | null;
+  setItem(key: string, value: string): void;
+  removeItem(key: string): void;
+}
 
 /** The part of the Web Locks API that is used. */
-export type Locks = Pick<LockManager, "request">;
+export interface Locks {
+  request(name: string, options: { signal: AbortSignal }, hold: () => Promise<unknown>): Promise<unknown>;
+}
 
 const deviceKey = "rollcall.device";
 

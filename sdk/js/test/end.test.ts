@@ -332,14 +332,14 @@ test("a device id that another tab holds is given up, with its ticket", async ()
   delete fx.options.deviceID;
   fx.options.storage = storage;
   fx.options.locks = {
-    request: async (name: string, _options: unknown, hold?: () => unknown) => {
+    request: async (name, _options, hold) => {
       names.push(name);
       if (name.endsWith(".copied")) {
         throw new DOMException("held elsewhere", "TimeoutError");
       }
-      return hold!();
+      return hold();
     },
-  } as NonNullable<Fixture["options"]["locks"]>;
+  };
   fx.begin();
   const m = await (await fx.accept()).wantLogin(false, "");
   assert.notEqual(m["DeviceID"], "copied");
@@ -358,7 +358,7 @@ test("where locks are forbidden the device id is kept", async () => {
     request: async () => {
       throw new DOMException("opaque origin", "SecurityError");
     },
-  } as NonNullable<Fixture["options"]["locks"]>;
+  };
   fx.begin();
   assert.equal((await (await fx.accept()).wantLogin(false, ""))["DeviceID"], "mine");
 });
