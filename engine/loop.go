@@ -143,7 +143,6 @@ func (l *Loop) headerRefused(s *Session, err error, now Instant) {
 func (l *Loop) refusal(w wire, code codec.Code) []byte {
 	fx := l.effects()
 	l.nobody = Session{wire: w}
-	fx.redirect = l.listener(&l.nobody).redirect
 	if code == codec.CodeServerDraining {
 		fx.redirect = l.listener(&l.nobody).redirect
 		l.nobody.sentAway(fx)
