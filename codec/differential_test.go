@@ -122,9 +122,9 @@ func equalSent(sent, from message) bool {
 	c := normal(from)
 	switch m := c.(type) {
 	case *LoginRefused:
-		m.Text = cutText(m.Text, MaxText)
+		m.Text = CutText(m.Text, MaxText)
 	case *ForcedOffline:
-		m.Text, m.ByDeviceModel = cutText(m.Text, MaxText), cutText(m.ByDeviceModel, MaxDeviceModel)
+		m.Text, m.ByDeviceModel = CutText(m.Text, MaxText), CutText(m.ByDeviceModel, MaxDeviceModel)
 	case *Redirect:
 		if len(m.Address) > MaxAddress {
 			m.Address = ""

@@ -195,7 +195,7 @@ func TestTextLimits(t *testing.T) {
 		{"half a rune, with room", "aaaa\xc3", "aaaa\uFFFD", 8},
 		{"empty", "", "", 8},
 	} {
-		if got := cutText(tc.in, tc.max); got != tc.want {
+		if got := CutText(tc.in, tc.max); got != tc.want {
 			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
 		}
 	}
@@ -231,12 +231,12 @@ func FuzzCutText(f *testing.F) {
 		if max < 0 || max > 1<<16 {
 			return
 		}
-		got := cutText(v, max)
+		got := CutText(v, max)
 		if len(got) > max || !utf8.ValidString(got) {
-			t.Fatalf("cutText(%q, %d) = %q", v, max, got)
+			t.Fatalf("CutText(%q, %d) = %q", v, max, got)
 		}
 		if utf8.ValidString(v) && !strings.HasPrefix(v, got) {
-			t.Fatalf("cutText(%q, %d) = %q, not its beginning", v, max, got)
+			t.Fatalf("CutText(%q, %d) = %q, not its beginning", v, max, got)
 		}
 	})
 }

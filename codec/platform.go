@@ -30,9 +30,12 @@ func Platforms() []Platform {
 	return all
 }
 
+// Known reports whether the platform is in the table.
+func (p Platform) Known() bool { return p > 0 && int(p) < len(platformNames) }
+
 // String returns the platform's name, "unknown" if there is none.
 func (p Platform) String() string {
-	if p == 0 || int(p) >= len(platformNames) {
+	if !p.Known() {
 		return "unknown"
 	}
 	return platformNames[p]
@@ -40,7 +43,7 @@ func (p Platform) String() string {
 
 // ParsePlatform returns the platform of that name, compared byte for byte.
 func ParsePlatform(s string) (Platform, bool) {
-	for _, p := range Platforms() {
+	for p := Android; p.Known(); p++ {
 		if platformNames[p] == s {
 			return p, true
 		}

@@ -163,14 +163,16 @@ func appendBytes(dst []byte, num protowire.Number, v []byte) []byte {
 // appendText appends v, which is for people to read, cut to max bytes at a rune
 // and with U+FFFD for what is not UTF-8: the other side would refuse the frame.
 func appendText(dst []byte, num protowire.Number, v string, max int) []byte {
-	if v = cutText(v, max); v == "" {
+	if v = CutText(v, max); v == "" {
 		return dst
 	}
 	dst = protowire.AppendTag(dst, num, protowire.BytesType)
 	return protowire.AppendString(dst, v)
 }
 
-func cutText(v string, max int) string {
+// CutText cuts a text for people to at most max bytes, at a rune, with U+FFFD for
+// what is not UTF-8.
+func CutText(v string, max int) string {
 	if len(v) <= max && utf8.ValidString(v) {
 		return v
 	}

@@ -16,7 +16,7 @@ const module = "github.com/rollcall-im/rollcall/"
 
 // layer is the level of each package; a package imports packages of lower levels only.
 var layer = map[string]int{
-	"codec": 0, "codec/rollcallpb": 0, "shard": 0, "internal/presence": 0, "internal/wheel": 0,
+	"codec": 0, "codec/rollcallpb": 0, "codec/ws": 0, "codec/jsonmsg": 0, "shard": 0, "internal/presence": 0, "internal/wheel": 0,
 	"internal/usersig": 0, "internal/ticket": 0, "internal/clock": 0, "internal/buildinfo": 0, "internal/layers": 0,
 	"codec/proxy": 0,
 
@@ -34,6 +34,7 @@ var layer = map[string]int{
 // sideways lists the imports within a layer that are allowed.
 var sideways = map[string][]string{
 	"shard":                            {"internal/presence"},
+	"codec/jsonmsg":                    {"codec"}, // the same messages in another form
 	"internal/store":                   {"internal/metrics"},
 	"internal/config":                  {"internal/directory"}, // the bounds of an app's settings
 	"internal/directory/directorytest": {"internal/directory"},
@@ -54,6 +55,7 @@ var homes = map[string][]string{
 	"github.com/cespare/xxhash/v2":  {"shard", "internal/embedded"},
 	"github.com/prometheus":         {"internal/metrics"},
 	"github.com/cockroachdb/pebble": {"internal/store"},
+	"github.com/gobwas/ws":          {"codec/ws"},
 }
 
 // source is one Go file of the module.
