@@ -48,38 +48,44 @@ type CodeInfo struct {
 	Name      string
 	Text      string
 	Reconnect bool // may the client try again by itself, after retry_after_ms, with what it has
+	MQTT      MQTTCodes
 }
+
+// MQTTCodes are what MQTT has instead of a code (docs/mqtt.md): the reason code of a CONNACK
+// and of a DISCONNECT of 5.0, which are not the same set, and the return code of a
+// CONNACK of 3.1.1, where 0 means that none fits and the link is just closed.
+type MQTTCodes struct{ Connack, Disconnect, Connack311 byte }
 
 // Codes is the table of codes, ordered by number.
 var Codes = []CodeInfo{
-	{CodeMalformedFrame, "MalformedFrame", "the bytes are no frame", false},
-	{CodeFrameTooLarge, "FrameTooLarge", "the frame is larger than allowed here", false},
-	{CodeBadVersion, "BadVersion", "the server does not speak this protocol version", false},
-	{CodeUnexpectedFrame, "UnexpectedFrame", "a frame of this type is not allowed here", false},
-	{CodeMalformedBody, "MalformedBody", "the frame's body does not decode", false},
-	{CodeLoginTimeout, "LoginTimeout", "no login arrived in time", true},
-	{CodeNotLoggedIn, "NotLoggedIn", "the first frame must be a login", false},
-	{CodeBadParameter, "BadParameter", "a field of the login is missing or out of bounds", false},
-	{CodeSlowReader, "SlowReader", "the client does not read what it is sent", true},
-	{CodeServerFull, "ServerFull", "the server has no room for another link", true},
-	{CodeServerDraining, "ServerDraining", "the server is going down", true},
-	{CodeUnavailable, "Unavailable", "the login could not be decided or stored now", true},
-	{CodeOverloaded, "Overloaded", "too many logins at once", true},
-	{CodeAnotherLogin, "AnotherLogin", "another device logged in and the login policy allows only one of the two", false},
-	{CodeReplaced, "Replaced", "the same device logged in again on a new link", false},
-	{CodeKickedREST, "Kicked", "kicked by the app's backend or operator", false},
-	{CodeAccountDeleted, "AccountDeleted", "the account was deleted", false},
-	{CodePolicyChange, "PolicyChange", "the login policy changed", false},
-	{CodeSigEnded, "SigEnded", "the UserSig of this login has expired", false},
-	{CodeKickedOffline, "KickedWhileOffline", "the instance was kicked while the client was away", false},
-	{CodeSigExpired, "SigExpired", "the UserSig is expired or was issued before a kick", false},
-	{CodeSigEmpty, "SigEmpty", "the UserSig is empty", false},
-	{CodeSigMalformed, "SigMalformed", "the UserSig does not decode", false},
-	{CodeSigMismatch, "SigMismatch", "the UserSig's signature does not verify", false},
-	{CodeSigOtherUser, "SigOtherUser", "the UserSig is for another UserID", false},
-	{CodeSigOtherApp, "SigOtherApp", "the UserSig is for another SDKAppID", false},
-	{CodeAppWithoutKey, "AppWithoutKey", "the app has no key", false},
-	{CodeUnknownApp, "UnknownApp", "there is no app with this SDKAppID", false},
+	{CodeMalformedFrame, "MalformedFrame", "the bytes are no frame", false, MQTTCodes{0x81, 0x81, 0}},
+	{CodeFrameTooLarge, "FrameTooLarge", "the frame is larger than allowed here", false, MQTTCodes{0x95, 0x95, 0}},
+	{CodeBadVersion, "BadVersion", "the server does not speak this protocol version", false, MQTTCodes{0x84, 0x82, 1}},
+	{CodeUnexpectedFrame, "UnexpectedFrame", "a frame of this type is not allowed here", false, MQTTCodes{0x82, 0x82, 0}},
+	{CodeMalformedBody, "MalformedBody", "the frame's body does not decode", false, MQTTCodes{0x81, 0x81, 0}},
+	{CodeLoginTimeout, "LoginTimeout", "no login arrived in time", true, MQTTCodes{0x80, 0x8d, 0}},
+	{CodeNotLoggedIn, "NotLoggedIn", "the first frame must be a login", false, MQTTCodes{0x82, 0x82, 0}},
+	{CodeBadParameter, "BadParameter", "a field of the login is missing or out of bounds", false, MQTTCodes{0x83, 0x83, 4}},
+	{CodeSlowReader, "SlowReader", "the client does not read what it is sent", true, MQTTCodes{0x97, 0x97, 0}},
+	{CodeServerFull, "ServerFull", "the server has no room for another link", true, MQTTCodes{0x89, 0x89, 3}},
+	{CodeServerDraining, "ServerDraining", "the server is going down", true, MQTTCodes{0x88, 0x8b, 3}},
+	{CodeUnavailable, "Unavailable", "the login could not be decided or stored now", true, MQTTCodes{0x88, 0x89, 3}},
+	{CodeOverloaded, "Overloaded", "too many logins at once", true, MQTTCodes{0x89, 0x89, 3}},
+	{CodeAnotherLogin, "AnotherLogin", "another device logged in and the login policy allows only one of the two", false, MQTTCodes{0x87, 0x8e, 5}},
+	{CodeReplaced, "Replaced", "the same device logged in again on a new link", false, MQTTCodes{0x87, 0x8e, 5}},
+	{CodeKickedREST, "Kicked", "kicked by the app's backend or operator", false, MQTTCodes{0x87, 0x98, 5}},
+	{CodeAccountDeleted, "AccountDeleted", "the account was deleted", false, MQTTCodes{0x87, 0x98, 5}},
+	{CodePolicyChange, "PolicyChange", "the login policy changed", false, MQTTCodes{0x87, 0x98, 5}},
+	{CodeSigEnded, "SigEnded", "the UserSig of this login has expired", false, MQTTCodes{0x87, 0x87, 5}},
+	{CodeKickedOffline, "KickedWhileOffline", "the instance was kicked while the client was away", false, MQTTCodes{0x87, 0x87, 5}},
+	{CodeSigExpired, "SigExpired", "the UserSig is expired or was issued before a kick", false, MQTTCodes{0x87, 0x87, 5}},
+	{CodeSigEmpty, "SigEmpty", "the UserSig is empty", false, MQTTCodes{0x86, 0x87, 4}},
+	{CodeSigMalformed, "SigMalformed", "the UserSig does not decode", false, MQTTCodes{0x86, 0x87, 4}},
+	{CodeSigMismatch, "SigMismatch", "the UserSig's signature does not verify", false, MQTTCodes{0x86, 0x87, 4}},
+	{CodeSigOtherUser, "SigOtherUser", "the UserSig is for another UserID", false, MQTTCodes{0x86, 0x87, 4}},
+	{CodeSigOtherApp, "SigOtherApp", "the UserSig is for another SDKAppID", false, MQTTCodes{0x86, 0x87, 4}},
+	{CodeAppWithoutKey, "AppWithoutKey", "the app has no key", false, MQTTCodes{0x87, 0x87, 5}},
+	{CodeUnknownApp, "UnknownApp", "there is no app with this SDKAppID", false, MQTTCodes{0x86, 0x87, 4}},
 }
 
 // Info returns the code's row; ok is false for a code that is not in the table.

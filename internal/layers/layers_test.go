@@ -16,7 +16,7 @@ const module = "github.com/rollcall-im/rollcall/"
 
 // layer is the level of each package; a package imports packages of lower levels only.
 var layer = map[string]int{
-	"codec": 0, "codec/rollcallpb": 0, "codec/ws": 0, "codec/jsonmsg": 0, "shard": 0, "internal/presence": 0, "internal/wheel": 0,
+	"codec": 0, "codec/rollcallpb": 0, "codec/ws": 0, "codec/jsonmsg": 0, "codec/mqtt": 0, "shard": 0, "internal/presence": 0, "internal/wheel": 0,
 	"internal/usersig": 0, "internal/ticket": 0, "internal/clock": 0, "internal/buildinfo": 0, "internal/layers": 0,
 	"codec/proxy": 0,
 
@@ -33,6 +33,7 @@ var layer = map[string]int{
 
 // sideways lists the imports within a layer that are allowed.
 var sideways = map[string][]string{
+	"codec/mqtt":                       {"codec"}, // the messages that its packets carry
 	"shard":                            {"internal/presence"},
 	"codec/jsonmsg":                    {"codec"}, // the same messages in another form
 	"internal/store":                   {"internal/metrics"},
@@ -50,6 +51,7 @@ var only = map[string][]string{
 
 // homes lists the packages that may name a library.
 var homes = map[string][]string{
+	"github.com/mochi-mqtt":         {"codec/mqtt"},
 	"github.com/panjf2000/gnet/v2":  {"engine"},
 	"github.com/valyala/fasthttp":   {"internal/api", "internal/webhook", "bench"},
 	"github.com/cespare/xxhash/v2":  {"shard", "internal/embedded"},
