@@ -33,8 +33,9 @@ type fake struct {
 	http *httptest.Server
 	wg   sync.WaitGroup
 
-	beatMS uint32 // heartbeat interval told
-	drip   bool   // write one byte at a time
+	protocol Protocol // what is spoken; default Native
+	beatMS   uint32   // heartbeat interval told
+	drip     bool     // write one byte at a time
 	// The hooks replace an answer: what they return is written, nil closes the link at once.
 	onLogin  func(user string, n int, answer []byte) []byte
 	onBeat   func(user string, n int) []byte
@@ -104,7 +105,7 @@ func (f *fake) options() Options {
 		f.start()
 	}
 	return Options{
-		Target: f.ln.Addr().String(), API: f.http.URL, AdminURL: f.http.URL, UserPrefix: "t-",
+		Protocol: f.protocol, Target: f.ln.Addr().String(), API: f.http.URL, AdminURL: f.http.URL, UserPrefix: "t-",
 		AnswerTimeout: 5 * time.Second, SettleTimeout: 5 * time.Second,
 	}
 }
@@ -123,13 +124,14 @@ func (f *fake) accept() {
 }
 
 // serve speaks to one client until it or a hook ends the link.
-func (f *fake) serve(c net.Conn) {
+func (f *fake) serve(conn net.Conn) {
 	defer func() {
-		c.Close()
+		conn.Close()
 		f.mu.Lock()
-		delete(f.conns, c)
+		delete(f.conns, conn)
 		f.mu.Unlock()
 	}()
+	c := f.interpret(conn)
 	user, buf, chunk := "", []byte(nil), make([]byte, 4096)
 	for {
 		if silence := f.silence(); silence > 0 && user != "" {
@@ -263,7 +265,7 @@ func (f *fake) kick(user string) {
 		return
 	}
 	if _, _ = c.Write(notice); !f.keepKicked {
-		_ = c.(*net.TCPConn).CloseWrite()
+		_ = c.(interface{ CloseWrite() error }).CloseWrite()
 	}
 }
 

@@ -23,6 +23,7 @@ type swarm struct {
 	pop       *population
 	faults    *faults
 	target    unix.SockaddrInet4
+	tongue    tongue
 	local     bool          // the target is on this machine: links come from many addresses
 	beatEvery time.Duration // at most this long between heartbeats; 0 = what the server says
 	epoll     int
@@ -60,6 +61,7 @@ type linkState uint8
 const (
 	linkClosed linkState = iota
 	linkConnecting
+	linkGreeting // what opens the protocol was sent, the login comes when it is answered
 	linkLoggingIn
 	linkOnline
 	linkBeating // online, with a heartbeat to be answered
@@ -98,7 +100,7 @@ func newSwarm(o *Options, pop *population, f *faults, n int) (*swarm, error) {
 	s := &swarm{
 		o: o, pop: pop, faults: f, epoll: epoll, begin: time.Now(),
 		target: unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}, local: a.Addr().IsLoopback(),
-		links: make([]link, n), buf: make([]byte, 64<<10),
+		tongue: newTongue(o.Protocol, o.Target), links: make([]link, n), buf: make([]byte, 64<<10),
 		login: newHistogram(), logout: newHistogram(), beat: newHistogram(),
 		loggedIn: func(*link) {}, ended: func(*link, bool) {},
 		notice: func(*link, *codec.ForcedOffline) bool { return false },
@@ -253,16 +255,25 @@ func (s *swarm) ready(l *link, events uint32) {
 	}
 }
 
-// connected sends the login; false if the connection failed.
+// connected greets or sends the login; false if the connection failed.
 func (s *swarm) connected(l *link) bool {
 	if code, err := unix.GetsockoptInt(int(l.fd), unix.SOL_SOCKET, unix.SO_ERROR); err != nil || code != 0 {
 		err := unix.Errno(code)
 		s.fail(l, FaultConnect, "connect: %v%s", err, hint(err))
 		return false
 	}
+	if s.out = s.tongue.greet(s.out[:0], l.index); len(s.out) > 0 {
+		l.state = linkGreeting
+		return s.send(l, s.out)
+	}
+	return s.sendLogin(l)
+}
+
+// sendLogin sends the login; false if the connection failed.
+func (s *swarm) sendLogin(l *link) bool {
 	var m codec.Login
 	s.pop.login(l.user, &m)
-	s.out = codec.AppendLogin(s.out[:0], &m)
+	s.out = s.tongue.login(s.out[:0], &m)
 	l.state, l.sent = linkLoggingIn, s.now()
 	return s.send(l, s.out)
 }
@@ -304,10 +315,13 @@ func (s *swarm) read(l *link) {
 
 // gone handles the server's end of the link.
 func (s *swarm) gone(l *link, how string) {
-	switch l.state {
-	case linkLeft, linkSilent:
+	switch {
+	case l.state == linkLeft, l.state == linkSilent:
 		s.close(l, true)
-	case linkConnecting:
+	case l.state == linkLeaving && s.tongue.silentLogout():
+		record(s.logout, s.now()-l.sent)
+		s.close(l, true)
+	case l.state == linkConnecting:
 		s.fail(l, FaultConnect, "%s", how)
 	default:
 		s.fail(l, FaultClosed, "user %q: %s", s.pop.userID(l.user), how)

@@ -20,6 +20,7 @@ type common struct {
 	o         bench.Options
 	app       uint64
 	keyFile   string
+	protocol  string
 	platforms string
 	json      string
 	every     time.Duration
@@ -30,7 +31,8 @@ func newFlags(name string, c *common) *flag.FlagSet {
 	f := flag.NewFlagSet("rollcall-bench "+name, flag.ContinueOnError)
 	f.SetOutput(io.Discard) // an error is told once, by main
 	f.Usage = func() {}
-	f.StringVar(&c.o.Target, "target", "127.0.0.1:7700", "native listener, IPv4 `address:port`")
+	f.StringVar(&c.protocol, "protocol", "native", "what links speak: native, ws, ws-json or mqtt (5.0)")
+	f.StringVar(&c.o.Target, "target", "", "listener of the protocol, IPv4 `address:port` (default: 127.0.0.1 and the protocol's port)")
 	f.StringVar(&c.o.API, "api", "http://127.0.0.1:7780", "base `URL` of the REST API")
 	f.Uint64Var(&c.app, "app", bench.DevApp, "`SDKAppID`")
 	f.StringVar(&c.o.Key, "key", "", "the app's key (default: the demo app's)")
@@ -68,6 +70,10 @@ func (c *common) parse(f *flag.FlagSet, args []string) error {
 	c.o.App = uint32(c.app)
 	if err := c.readKey(); err != nil {
 		return err
+	}
+	var err error
+	if c.o.Protocol, err = bench.ParseProtocol(c.protocol); err != nil {
+		return fmt.Errorf("--protocol: %w", err)
 	}
 	for name := range strings.SplitSeq(c.platforms, ",") {
 		if name == "" && c.platforms == "" {
