@@ -15,6 +15,7 @@ package bench
 
 import (
 	"cmp"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -36,10 +37,12 @@ const MaxPerSource = 10_000
 type Options struct {
 	Protocol Protocol // what links speak; default Native
 	Target   string   // listener of the protocol, IPv4 address and port; default 127.0.0.1 and the protocol's port
-	API      string   // base URL of the REST API; default http://127.0.0.1:7780
-	App      uint32   // SDKAppID; default DevApp
-	Key      string   // the app's key; default DevKey for DevApp
-	Admin    string   // an administrator of the app; default administrator
+	// TLS makes links speak TLS, checked as it says; nil: plain. ServerName defaults to the target's address.
+	TLS   *tls.Config
+	API   string // base URL of the REST API; default http://127.0.0.1:7780
+	App   uint32 // SDKAppID; default DevApp
+	Key   string // the app's key; default DevKey for DevApp
+	Admin string // an administrator of the app; default administrator
 
 	// AdminURL is the base URL of the admin listener, AdminToken its token: for the
 	// scenarios that change time-outs or read metrics. Default
@@ -65,7 +68,7 @@ func (o *Options) validate() error {
 	if _, err := ParseProtocol(string(o.Protocol)); err != nil {
 		return err
 	}
-	o.Target = cmp.Or(o.Target, o.Protocol.defaultTarget())
+	o.Target = cmp.Or(o.Target, o.Protocol.defaultTarget(o.TLS != nil))
 	o.API = cmp.Or(o.API, "http://127.0.0.1:7780")
 	o.App = cmp.Or(o.App, DevApp)
 	o.Admin = cmp.Or(o.Admin, "administrator")

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,9 +34,10 @@ type fake struct {
 	http *httptest.Server
 	wg   sync.WaitGroup
 
-	protocol Protocol // what is spoken; default Native
-	beatMS   uint32   // heartbeat interval told
-	drip     bool     // write one byte at a time
+	protocol Protocol    // what is spoken; default Native
+	cert     *tls.Config // the server's side of TLS; nil: plain
+	beatMS   uint32      // heartbeat interval told
+	drip     bool        // write one byte at a time
 	// The hooks replace an answer: what they return is written, nil closes the link at once.
 	onLogin  func(user string, n int, answer []byte) []byte
 	onBeat   func(user string, n int) []byte
@@ -124,13 +126,17 @@ func (f *fake) accept() {
 }
 
 // serve speaks to one client until it or a hook ends the link.
-func (f *fake) serve(conn net.Conn) {
+func (f *fake) serve(accepted net.Conn) {
+	conn := accepted
 	defer func() {
 		conn.Close()
 		f.mu.Lock()
-		delete(f.conns, conn)
+		delete(f.conns, accepted)
 		f.mu.Unlock()
 	}()
+	if f.cert != nil {
+		conn = tls.Server(conn, f.cert)
+	}
 	c := f.interpret(conn)
 	user, buf, chunk := "", []byte(nil), make([]byte, 4096)
 	for {

@@ -214,7 +214,7 @@ func (s *swarm) overdue(l *link) {
 	switch l.state {
 	case linkConnecting:
 		s.fail(l, FaultConnect, "user %q: not connected in %v", id, s.o.AnswerTimeout)
-	case linkGreeting, linkLoggingIn:
+	case linkGreeting, linkLoggingIn, linkShaking:
 		s.fail(l, FaultLoginTimeout, "user %q: no answer in %v", id, s.o.AnswerTimeout)
 	case linkOnline:
 		if !s.quiet {

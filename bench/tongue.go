@@ -37,8 +37,12 @@ func ParseProtocol(name string) (Protocol, error) {
 }
 
 // defaultTarget is where a server listens for the protocol if it was told nothing.
-func (p Protocol) defaultTarget() string {
-	return map[Protocol]string{Native: "127.0.0.1:7700", WS: "127.0.0.1:7701", WSJSON: "127.0.0.1:7701", MQTT: "127.0.0.1:1883"}[p]
+func (p Protocol) defaultTarget(secure bool) string {
+	ports := map[Protocol][2]int{Native: {7700, 8700}, WS: {7701, 8701}, WSJSON: {7701, 8701}, MQTT: {1883, 8883}}[p]
+	if secure {
+		return fmt.Sprintf("127.0.0.1:%d", ports[1])
+	}
+	return fmt.Sprintf("127.0.0.1:%d", ports[0])
 }
 
 // tongue is a protocol as a client speaks it. What the server says is turned into

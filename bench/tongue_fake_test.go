@@ -38,7 +38,9 @@ func (f *fake) interpret(c net.Conn) net.Conn {
 	return i
 }
 
-func (i *interpreter) CloseWrite() error { return i.Conn.(*net.TCPConn).CloseWrite() }
+func (i *interpreter) CloseWrite() error {
+	return i.Conn.(interface{ CloseWrite() error }).CloseWrite()
+}
 
 func (i *interpreter) Read(p []byte) (int, error) {
 	chunk := make([]byte, 4096)

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"os"
@@ -207,6 +208,12 @@ func TestOptionsProtocol(t *testing.T) {
 		o := Options{Protocol: p}
 		if err := o.validate(); err != nil || o.Target != want {
 			t.Errorf("%q: %s, %v", p, o.Target, err)
+		}
+	}
+	for p, want := range map[Protocol]string{"": "127.0.0.1:8700", WS: "127.0.0.1:8701", WSJSON: "127.0.0.1:8701", MQTT: "127.0.0.1:8883"} {
+		o := Options{Protocol: p, TLS: &tls.Config{}}
+		if err := o.validate(); err != nil || o.Target != want {
+			t.Errorf("%q over TLS: %s, %v", p, o.Target, err)
 		}
 	}
 	o := Options{Protocol: "gopher"}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
@@ -21,6 +23,9 @@ type common struct {
 	app       uint64
 	keyFile   string
 	protocol  string
+	tls       bool
+	caFile    string
+	insecure  bool
 	platforms string
 	json      string
 	every     time.Duration
@@ -32,6 +37,9 @@ func newFlags(name string, c *common) *flag.FlagSet {
 	f.SetOutput(io.Discard) // an error is told once, by main
 	f.Usage = func() {}
 	f.StringVar(&c.protocol, "protocol", "native", "what links speak: native, ws, ws-json or mqtt (5.0)")
+	f.BoolVar(&c.tls, "tls", false, "speak TLS; the server's certificate must be good for the target's address")
+	f.StringVar(&c.caFile, "ca-file", "", "`file` with the authorities to trust, for --tls (default: the system's)")
+	f.BoolVar(&c.insecure, "tls-insecure", false, "speak TLS and trust any certificate")
 	f.StringVar(&c.o.Target, "target", "", "listener of the protocol, IPv4 `address:port` (default: 127.0.0.1 and the protocol's port)")
 	f.StringVar(&c.o.API, "api", "http://127.0.0.1:7780", "base `URL` of the REST API")
 	f.Uint64Var(&c.app, "app", bench.DevApp, "`SDKAppID`")
@@ -71,6 +79,9 @@ func (c *common) parse(f *flag.FlagSet, args []string) error {
 	if err := c.readKey(); err != nil {
 		return err
 	}
+	if err := c.setTLS(); err != nil {
+		return err
+	}
 	var err error
 	if c.o.Protocol, err = bench.ParseProtocol(c.protocol); err != nil {
 		return fmt.Errorf("--protocol: %w", err)
@@ -84,6 +95,29 @@ func (c *common) parse(f *flag.FlagSet, args []string) error {
 			return fmt.Errorf("--platforms: there is no platform %q; there are %v", name, codec.Platforms())
 		}
 		c.o.Platforms = append(c.o.Platforms, p)
+	}
+	return nil
+}
+
+// setTLS makes the options of TLS, if it is wanted.
+func (c *common) setTLS() error {
+	if c.caFile != "" && (c.insecure || !c.tls) {
+		return fmt.Errorf("--ca-file is for --tls, and not with --tls-insecure")
+	}
+	if !c.tls && !c.insecure {
+		return nil
+	}
+	c.o.TLS = &tls.Config{InsecureSkipVerify: c.insecure} //nolint:gosec // if it is asked for
+	if c.caFile == "" {
+		return nil
+	}
+	pem, err := os.ReadFile(c.caFile)
+	if err != nil {
+		return fmt.Errorf("--ca-file: %w", err)
+	}
+	c.o.TLS.RootCAs = x509.NewCertPool()
+	if !c.o.TLS.RootCAs.AppendCertsFromPEM(pem) {
+		return fmt.Errorf("--ca-file %q holds no certificate", c.caFile)
 	}
 	return nil
 }
