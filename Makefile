@@ -33,7 +33,7 @@ tools:
 test: tools ## all tests with the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
 	@# The race detector makes pools forget, so tests of allocations are left out above.
-	$(GO) test -run 'Alloc' ./engine ./internal/api ./internal/embedded ./internal/usersig ./shard
+	$(GO) test -run 'Alloc' ./engine ./internal/api ./internal/embedded ./internal/usersig ./internal/admission ./shard
 
 test-faults: build ## kill the server KILLS times under load (SEED replays), cut the store's power FAULT_SEEDS times; nothing acknowledged may be lost
 	@mkdir -p bench/results

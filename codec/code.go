@@ -18,11 +18,13 @@ const (
 	CodeNotLoggedIn     Code = 4007
 	CodeBadParameter    Code = 4008
 	CodeSlowReader      Code = 4009
+	CodeSlowSender      Code = 4010
 
 	CodeServerFull     Code = 5001
 	CodeServerDraining Code = 5002
 	CodeUnavailable    Code = 5003
 	CodeOverloaded     Code = 5004
+	CodeAddressLimited Code = 5005
 
 	CodeAnotherLogin   Code = 6001
 	CodeReplaced       Code = 6002
@@ -67,10 +69,12 @@ var Codes = []CodeInfo{
 	{CodeNotLoggedIn, "NotLoggedIn", "the first frame must be a login", false, MQTTCodes{0x82, 0x82, 0}},
 	{CodeBadParameter, "BadParameter", "a field of the login is missing or out of bounds", false, MQTTCodes{0x83, 0x83, 4}},
 	{CodeSlowReader, "SlowReader", "the client does not read what it is sent", true, MQTTCodes{0x97, 0x97, 0}},
+	{CodeSlowSender, "SlowSender", "a frame of the client did not arrive in time", true, MQTTCodes{0x80, 0x8d, 0}},
 	{CodeServerFull, "ServerFull", "the server has no room for another link", true, MQTTCodes{0x89, 0x89, 3}},
 	{CodeServerDraining, "ServerDraining", "the server is going down", true, MQTTCodes{0x88, 0x8b, 3}},
 	{CodeUnavailable, "Unavailable", "the login could not be decided or stored now", true, MQTTCodes{0x88, 0x89, 3}},
 	{CodeOverloaded, "Overloaded", "too many logins at once", true, MQTTCodes{0x89, 0x89, 3}},
+	{CodeAddressLimited, "AddressLimited", "too many links, or too many at once, from the client's address", true, MQTTCodes{0x97, 0x97, 3}},
 	{CodeAnotherLogin, "AnotherLogin", "another device logged in and the login policy allows only one of the two", false, MQTTCodes{0x87, 0x8e, 5}},
 	{CodeReplaced, "Replaced", "the same device logged in again on a new link", false, MQTTCodes{0x87, 0x8e, 5}},
 	{CodeKickedREST, "Kicked", "kicked by the app's backend or operator", false, MQTTCodes{0x87, 0x98, 5}},

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rollcall-im/rollcall/internal/admission"
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/presence"
 )
@@ -14,16 +15,21 @@ import (
 // It is the node's directory.Watcher.
 type Core struct {
 	// Immutable after NewCore.
-	o     Options
-	loops []*Loop
-	m     *counters
-	epoch time.Time
-	empty chan struct{} // gets a token when the last link is gone while the node stops
+	o          Options
+	loops      []*Loop
+	m          *counters
+	epoch      time.Time
+	empty      chan struct{} // gets a token when the last link is gone while the node stops
+	gate       *admission.Gate
+	acceptRate admission.Rate
 
 	// Atomic.
-	links    atomic.Int64
-	speaking [presence.NumProtocols]atomic.Int64 // links by protocol
-	stopping atomic.Bool
+	links           atomic.Int64
+	unauthenticated atomic.Int64 // links without a login, those that are being refused included
+	accepts         admission.Bucket
+	memoryFull      atomic.Bool
+	speaking        [presence.NumProtocols]atomic.Int64 // links by protocol
+	stopping        atomic.Bool
 }
 
 // NewCore returns a core without links whose loops wait for their drivers.
@@ -36,6 +42,13 @@ func NewCore(o Options) (*Core, error) {
 		seed = rand.Uint64()
 	}
 	c := &Core{o: o, m: newCounters(o.Metrics), epoch: o.Clock.Now(), empty: make(chan struct{}, 1)}
+	gate, err := admission.New(admission.Options{
+		IP: o.PerIP, Net: o.PerNet64, Addresses: o.TrackedAddresses, MaxLinks: o.MaxLinks, Key: [2]uint64{seed, rand.Uint64()},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
+	}
+	c.gate, c.acceptRate = gate, admission.PerSecond(o.AcceptRate, o.AcceptRate)
 	for i := range o.Loops {
 		c.loops = append(c.loops, newLoop(c, uint8(i), rand.New(rand.NewPCG(seed, uint64(i)))))
 	}
@@ -107,6 +120,13 @@ func (c *Core) signalEmpty() {
 // LinksOf is the number of links that speak p.
 func (c *Core) LinksOf(p presence.Protocol) int { return int(c.speaking[p].Load()) }
 
+// Unauthenticated is the number of links that are not logged in, those that are
+// being refused included.
+func (c *Core) Unauthenticated() int { return int(c.unauthenticated.Load()) }
+
+// SetMemoryFull tells whether memory is too full for new links: they are refused until it is not.
+func (c *Core) SetMemoryFull(full bool) { c.memoryFull.Store(full) }
+
 // admit takes a place among MaxLinks.
 func (c *Core) admit(p presence.Protocol) bool {
 	if c.links.Add(1) > int64(c.o.MaxLinks) {
@@ -128,12 +148,19 @@ func (c *Core) gone(p presence.Protocol) {
 // Check proves each loop's structures consistent and the link count right. No
 // loop may be running.
 func (c *Core) Check() error {
-	used := 0
+	used, unauthenticated, held := 0, 0, admission.Counts{}
 	for i, l := range c.loops {
 		if err := l.check(); err != nil {
 			return fmt.Errorf("engine: loop %d: %w", i, err)
 		}
 		used += l.slab.used
+		unauthenticated += l.slab.held(&held)
+	}
+	if unauthenticated != c.Unauthenticated() {
+		return fmt.Errorf("engine: %d sessions without a login, %d counted", unauthenticated, c.Unauthenticated())
+	}
+	if got := c.gate.Counts(); got.Pending != held.Pending || got.LoggedIn != held.LoggedIn {
+		return fmt.Errorf("engine: links hold %+v, the gate counts %+v", held, got)
 	}
 	if used != c.Links() {
 		return fmt.Errorf("engine: %d sessions live, %d links counted", used, c.Links())

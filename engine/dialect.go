@@ -2,6 +2,7 @@ package engine
 
 import (
 	"github.com/rollcall-im/rollcall/codec"
+	"github.com/rollcall-im/rollcall/codec/mqtt"
 	"github.com/rollcall-im/rollcall/internal/presence"
 )
 
@@ -34,17 +35,26 @@ type dialectID uint8
 
 const (
 	speaksNative dialectID = iota
+	speaksMQTTConnect
+	speaksMQTT311
+	speaksMQTT5
+	speaksMQTT5Expiry
 	numDialects
 )
 
 // dialects holds what can be spoken. Immutable.
 var dialects = [numDialects]dialect{
-	speaksNative: native{},
+	speaksNative:      native{},
+	speaksMQTTConnect: mqttConnect{},
+	speaksMQTT311:     mqttLink{v: mqtt.V311},
+	speaksMQTT5:       mqttLink{v: mqtt.V5},
+	speaksMQTT5Expiry: mqttLink{v: mqtt.V5, expiry: true},
 }
 
 // firstDialect is how a link of each protocol begins.
 var firstDialect = map[presence.Protocol]dialectID{
 	presence.ProtocolNative: speaksNative,
+	presence.ProtocolMQTT:   speaksMQTTConnect,
 }
 
 // wire is what a session knows of its connection: its dialect (low 4 bits) and

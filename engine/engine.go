@@ -144,6 +144,10 @@ func (e *Engine) Stats() Stats {
 	return Stats{Links: links, Loops: e.core.o.Loops}
 }
 
+// SetMemoryFull tells whether memory is too full for new links: they are refused
+// until it is not.
+func (e *Engine) SetMemoryFull(full bool) { e.core.SetMemoryFull(full) }
+
 // Shutdown refuses new links, tells every client that the server goes down and
 // that it may reconnect, waits until they are gone or ctx ends, and ends the
 // loops. No Leave is issued for these links: a stop is no disconnect. It is

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rollcall-im/rollcall/codec"
+	"github.com/rollcall-im/rollcall/internal/admission"
 	"github.com/rollcall-im/rollcall/internal/clock"
 	"github.com/rollcall-im/rollcall/internal/presence"
 	"github.com/rollcall-im/rollcall/internal/usersig"
@@ -288,7 +289,11 @@ func BenchmarkLinkLife(b *testing.B) {
 
 // linkLife returns a function that lets link i live. So many users take turns.
 func linkLife(tb testing.TB, users int) func(i int) {
-	r := newRig(tb, func(o *Options) { o.Directory, o.Clock = limitDirectory(tb), clock.System{} })
+	r := newRig(tb, func(o *Options) {
+		o.Directory, o.Clock = limitDirectory(tb), clock.System{}
+		o.AcceptRate, o.MaxUnauthenticated = 1e6, o.MaxLinks/5
+		o.PerIP = admission.Limits{Rate: 1e6, Burst: 1e6, Links: 100, Pending: 100}
+	})
 	r.loop.Attach(&quietDriver{})
 	frames := make([][]byte, users)
 	for i := range frames {

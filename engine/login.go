@@ -18,12 +18,13 @@ import (
 
 // loginCall is a login on its way through the Directory.
 type loginCall struct {
-	op       directory.LoginOp
-	item     item
-	loop     *Loop
-	app      *directory.App // the settings that the login was checked with
-	sig      []byte         // the UserSig to fall back on if the ticket turns out revoked
-	sigEndMS int64          // end of the UserSig that stands behind the login, 0 = unknown
+	op        directory.LoginOp
+	item      item
+	loop      *Loop
+	app       *directory.App // the settings that the login was checked with
+	sig       []byte         // the UserSig to fall back on if the ticket turns out revoked
+	sigEndMS  int64          // end of the UserSig that stands behind the login, 0 = unknown
+	silenceMS uint32         // the client may be silent so long, whatever the app says
 }
 
 // credential is what a login has proved.
@@ -39,14 +40,17 @@ type refusal struct {
 }
 
 // login takes the login, which it does not keep: check, then ask the Directory.
-func (l *Loop) login(s *Session, m *codec.Login, fx *effects) {
-	if no := l.tryLogin(s, m); no.code != 0 {
+func (l *Loop) login(s *Session, m *codec.Login, fx *effects) { l.loginFor(s, m, 0, fx) }
+
+// loginFor is login of a client that may be silent for silenceMS at least.
+func (l *Loop) loginFor(s *Session, m *codec.Login, silenceMS uint32, fx *effects) {
+	if no := l.tryLogin(s, m, silenceMS); no.code != 0 {
 		l.refuseLogin(s, no, fx)
 	}
 }
 
 // tryLogin hands the login to the Directory unless there is a reason to refuse it.
-func (l *Loop) tryLogin(s *Session, m *codec.Login) refusal {
+func (l *Loop) tryLogin(s *Session, m *codec.Login, silenceMS uint32) refusal {
 	if no := checkFields(m); no.code != 0 {
 		return no
 	}
@@ -64,7 +68,7 @@ func (l *Loop) tryLogin(s *Session, m *codec.Login) refusal {
 	if no.code != 0 {
 		return no
 	}
-	l.decide(s, device, m, t.app, cred)
+	l.decide(s, device, m, t.app, cred, silenceMS)
 	return refusal{}
 }
 
@@ -140,10 +144,10 @@ func endMS(s int64) int64 {
 }
 
 // decide asks the Directory. From here on an end of the link means a Leave.
-func (l *Loop) decide(s *Session, device string, m *codec.Login, app *directory.App, cred credential) {
+func (l *Loop) decide(s *Session, device string, m *codec.Login, app *directory.App, cred credential, silenceMS uint32) {
 	s.state = stateDeciding
 	c, lis := l.newLoginCall(), l.listener(s)
-	c.app, c.sigEndMS = app, cred.sigEndMS
+	c.app, c.sigEndMS, c.silenceMS = app, cred.sigEndMS, silenceMS
 	if cred.ByTicket && len(m.UserSig) > 0 {
 		c.sig = bytes.Clone(m.UserSig)
 	}
@@ -170,10 +174,9 @@ func (l *Loop) issueLogin(c *loginCall) {
 	l.core.o.Directory.Login(&c.op)
 }
 
-// connectedMS is when the link was accepted, WallMS: until still is the login's deadline.
+// connectedMS is when the link was accepted, WallMS.
 func (l *Loop) connectedMS(s *Session) int64 {
-	left := l.untilMS(s) - l.now.MonoMS
-	return l.now.WallMS - (l.core.o.LoginTimeout.Milliseconds() - left)
+	return l.now.WallMS - (l.now.MonoMS - l.acceptedMS(s))
 }
 
 // addrPort is a client's address; one of IPv4 in IPv6 clothes is told as IPv4.
@@ -203,6 +206,7 @@ func (l *Loop) loginDone(c *loginCall) {
 		l.refuseLogin(s, no, fx)
 	} else {
 		l.admitLogin(s, c, fx)
+		l.resumeMQTT(s, fx)
 	}
 	l.recycleLogin(c)
 	l.apply(s, fx)
@@ -254,7 +258,9 @@ func (l *Loop) refuseLogin(s *Session, no refusal, fx *effects) {
 // admitLogin tells the client of its instance and starts the silence time-out.
 func (l *Loop) admitLogin(s *Session, c *loginCall, fx *effects) {
 	l.core.m.login(0)
+	l.authenticated(s)
 	times := c.app.Timeouts.Of(s.platform)
+	silenceMS := max(uint32(times.SilenceMS), c.silenceMS)
 	if c.app.CloseOnSigEnd {
 		s.sigEndS = uint32(min(c.sigEndMS/1000+min(c.sigEndMS%1000, 1), math.MaxUint32))
 	}
@@ -264,7 +270,7 @@ func (l *Loop) admitLogin(s *Session, c *loginCall, fx *effects) {
 		InstID:              d.Inst.InstID,
 		ServerTimeMS:        l.now.WallMS,
 		HeartbeatIntervalMS: uint32(times.HeartbeatMS),
-		SilenceTimeoutMS:    uint32(times.SilenceMS),
+		SilenceTimeoutMS:    silenceMS,
 		TakenBack:           d.TakenBack,
 		Kicked:              ok.Kicked[:0],
 	}
@@ -274,7 +280,7 @@ func (l *Loop) admitLogin(s *Session, c *loginCall, fx *effects) {
 	}
 	s.decided(ok, fx)
 	if s.state == stateOnline {
-		s.until = uint32(times.SilenceMS)
+		s.until = silenceMS
 		l.wheel.Schedule(s.id.Slot(), l.nextVisit(s))
 	}
 }

@@ -24,34 +24,40 @@ type Loop struct {
 	driver atomic.Pointer[Driver] // set once, by Attach
 
 	// Owned by the event loop.
-	now     Instant
-	running bool // inside a call; a call inside it (Closed from Write) is part of it
-	slab    slab
-	wheel   *wheel.Wheel
-	fx      effects
-	nobody  Session       // stands for a connection that is refused
-	loginOK codec.LoginOK // for reuse
-	tally   tally
-	tenants tenants
-	words   words
-	rng     *rand.Rand
-	ready   *item        // taken from the queue, not worked off yet
-	logins  []*loginCall // for reuse
-	scratch []byte
-	leaves  leaves
-	touched int64 // keeps the reads of ahead from being optimized away
-	drainAt int   // next slot to tell that the node stops; -1 = none
+	now       Instant
+	running   bool // inside a call; a call inside it (Closed from Write) is part of it
+	slab      slab
+	wheel     *wheel.Wheel
+	fx        effects
+	nobody    Session               // stands for a connection that is refused
+	loginOK   codec.LoginOK         // for reuse
+	mqtt      map[uint32]*mqttState // by slot: what is in progress on links that speak MQTT
+	tally     tally
+	tenants   tenants
+	words     words
+	rng       *rand.Rand
+	ready     *item        // taken from the queue, not worked off yet
+	logins    []*loginCall // for reuse
+	scratch   []byte
+	leaves    leaves
+	touched   int64 // keeps the reads of ahead from being optimized away
+	newcomers newcomers
+	trickles  map[uint32]trickle // by slot, while a frame is incomplete
+	drainAt   int                // next slot to tell that the node stops; -1 = none
 
 	// Atomic.
 	queue         queue
 	awake         atomic.Bool // a call runs or Wake was called: nobody else need call it
 	pendingLogins atomic.Int64
+	changes       atomic.Int64 // changes in the queue
+	changesLost   atomic.Bool  // an item that says so is in the queue
 }
 
 func newLoop(c *Core, index uint8, rng *rand.Rand) *Loop {
-	l := &Loop{core: c, rng: rng, drainAt: -1}
+	l := &Loop{core: c, rng: rng, drainAt: -1, trickles: make(map[uint32]trickle)}
 	l.wheel = wheel.New(wheel.Options{Ahead: l.ahead})
-	l.slab = slab{loop: index, base: rng.Uint32() | 1, max: maxSlotsPerLoop}
+	l.slab = slab{loop: index, base: rng.Uint32() | 1, max: maxSlotsPerLoop, tracks: c.gate.Tracks(), both: c.gate.Both()}
+	l.newcomers.on = c.o.MaxUnauthenticated < c.o.MaxLinks
 	l.now = c.Now()
 	l.wheel.Start(l.now.MonoMS)
 	return l
@@ -81,42 +87,37 @@ func (l *Loop) Open(c Conn, listener int, now Instant) (s *Session, refusal []by
 }
 
 func (l *Loop) open(c Conn, listener int) (*Session, []byte) {
-	m, w := l.core.m, l.core.wireOf(listener)
-	protocol := l.core.o.Listeners[listener].Protocol
-	if l.core.stopping.Load() {
-		m.refusedDraining.Inc()
-		return nil, l.refusal(w, codec.CodeServerDraining)
-	}
-	if !l.core.admit(protocol) {
-		m.refusedFull.Inc()
-		return nil, l.refusal(w, codec.CodeServerFull)
+	w := l.core.wireOf(listener)
+	hold, no := l.mayOpen(c, l.core.o.Listeners[listener].Protocol)
+	if no != notRefused {
+		l.core.m.refused[no].Inc()
+		return nil, l.refusal(w, no.code())
 	}
 	s, grown := l.slab.alloc()
-	if s == nil {
-		l.core.gone(protocol)
-		m.refusedSlots.Inc()
-		return nil, l.refusal(w, codec.CodeServerFull)
-	}
 	if grown {
 		l.wheel.Grow(l.slab.slots())
 	}
-	m.accepts.Inc()
+	l.core.m.accepts.Inc()
 	s.conn, s.wire = c, w
 	s.state = stateNew
 	s.seen = moment(l.now.MonoMS)
 	if t, ok := c.(*transport); ok && t.awaits {
 		s.flags |= flagHeader
 	}
-	l.arm(s, l.core.o.LoginTimeout)
+	l.slab.setHold(s.id.Slot(), hold)
+	l.newcomers.push(s.id, &l.slab)
+	l.arm(s, l.core.o.FirstFrameTimeout)
 	return s, nil
 }
 
 // addressed tells that the session's Conn has learned its client's address, from
-// the PROXY header h. All other links have it when they open.
+// the PROXY header h. All other links have it when they open. What limits
+// addresses may end the link.
 func (l *Loop) addressed(s *Session, h *proxy.Header, now Instant) {
 	outer := l.begin(now)
 	s.flags &^= flagHeader
 	l.core.m.proxied(h).Inc()
+	l.located(s)
 	l.finish(outer)
 }
 
@@ -154,7 +155,8 @@ func (l *Loop) data(s *Session, p []byte) (taken int) {
 	if s.state == stateFree {
 		return len(p)
 	}
-	if fresh := len(p) - s.held(); fresh > 0 {
+	was, fresh := s.rest > 0, len(p)-s.held()
+	if fresh > 0 {
 		s.seen = moment(l.now.MonoMS) // any bytes are life
 		l.tally.received += fresh
 	}
@@ -165,6 +167,7 @@ func (l *Loop) data(s *Session, p []byte) (taken int) {
 	if s.state == stateNew && l.now.MonoMS >= l.untilMS(s) {
 		s.expired(fx)
 	}
+	began := false
 	for fx.end == endNot && s.reads() && taken < len(p) {
 		n := l.take(s, p[taken:], fx)
 		if n == 0 {
@@ -172,10 +175,16 @@ func (l *Loop) data(s *Session, p []byte) (taken int) {
 			break
 		}
 		taken += n
+		began = began || !s.has(flagSkip)
+		if !s.has(flagHeard) {
+			l.heard(s)
+		}
 	}
 	if !s.reads() || fx.end != endNot {
 		taken = len(p)
 		s.hold(0)
+	} else {
+		l.progress(s, fresh, was, began, fx)
 	}
 	l.apply(s, fx)
 	return taken
@@ -303,6 +312,12 @@ func (l *Loop) handle(it *item) {
 		l.leaves.done(l, it.leave)
 	case it.notice != nil:
 		l.notice(it.notice)
+	case it.follow != nil:
+		l.followDone(it.follow)
+	case it.change != nil:
+		l.change(it.change)
+	case it.changesLost:
+		l.loseChanges()
 	case it.drain:
 		l.drainAt = 0
 	}
@@ -346,6 +361,12 @@ func (l *Loop) ahead(slot uint32) {
 func (l *Loop) due(slot uint32) (nextMS int64) {
 	s := l.slab.at(slot)
 	fx := l.effects()
+	if s.rest > 0 && s.reads() {
+		if l.pressOn(s, fx); fx.end != endNot {
+			l.apply(s, fx)
+			return 0
+		}
+	}
 	if s.state == stateOnline {
 		return l.dueOnline(s, fx)
 	}
@@ -353,7 +374,7 @@ func (l *Loop) due(slot uint32) (nextMS int64) {
 		l.flush(s)
 	}
 	if l.now.MonoMS < l.untilMS(s) {
-		return l.pollAt(s)
+		return l.nextLook(s)
 	}
 	if s.state == stateDeciding {
 		l.core.m.login(s.undecidedCode())
@@ -376,7 +397,7 @@ func (l *Loop) dueOnline(s *Session, fx *effects) (nextMS int64) {
 		s.seen = moment(l.now.MonoMS)
 	}
 	if l.silentAt(s) > l.now.MonoMS {
-		return l.nextVisit(s)
+		return l.nextLook(s)
 	}
 	s.expired(fx)
 	l.apply(s, fx)
@@ -400,6 +421,10 @@ func (l *Loop) nextVisit(s *Session) int64 {
 func (l *Loop) free(s *Session) {
 	l.wheel.Cancel(s.id.Slot())
 	s.speaks().ended(l, s)
+	if len(l.trickles) > 0 {
+		delete(l.trickles, s.id.Slot())
+	}
+	l.giveBack(s)
 	protocol := l.listener(s).Protocol
 	l.slab.release(s)
 	l.core.gone(protocol)
@@ -430,7 +455,7 @@ func (l *Loop) apply(s *Session, fx *effects) {
 	if leave == presence.LeaveLogout && s.state == stateLeaving {
 		l.arm(s, l.core.o.LeaveTimeout)
 	}
-	if len(fx.out) > 0 && !l.write(s, id, fx.out) {
+	if len(fx.out) > 0 && !l.write(s, id, l.fitting(s, fx.out)) {
 		return
 	}
 	switch end {

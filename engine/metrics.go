@@ -14,7 +14,10 @@ import (
 //
 //	rollcall_links{protocol}           gauge    links that are open now, those being closed included
 //	rollcall_accepts_total             counter  connections accepted and let in
-//	rollcall_refused_total{reason}     counter  connections closed at accept: full (MaxLinks), slots (a loop's 2^24), draining
+//	rollcall_links_unauthenticated     gauge    links that are not logged in, those being refused included
+//	rollcall_refused_total{reason}     counter  connections refused: refusedReasonNames in admit.go
+//	rollcall_addresses_forgotten_total gauge    addresses that gave way before their rate had recovered
+//	rollcall_addresses_untracked_total gauge    links let in that could not be counted by their address
 //	rollcall_closes_total{reason}      counter  links that ended; reasons: closeReasonNames in reason.go
 //	rollcall_logins_total{code}        counter  logins answered, by code of codec/code.go; 0 is a success
 //	rollcall_heartbeats_total          counter  heartbeats received
@@ -23,6 +26,7 @@ import (
 //	rollcall_received_bytes_total      counter  bytes received from clients
 //	rollcall_sent_bytes_total          counter  bytes written to clients
 //	rollcall_link_notices_total{result}     counter  forced-offline notices of the Directory: told, stale (the link was gone)
+//	rollcall_link_changes_total{result}     counter  changes of the Directory for subscribed links: told, stale (the link or its subscription was gone), dropped (MaxPendingChanges; the links are closed)
 //	rollcall_leaves_retried_total      counter  leaves issued again because the Directory was not available
 //	rollcall_leaves_dropped_total      counter  leaves given up because MaxPendingLeaves were waiting
 //	rollcall_logins_pending            gauge    logins being decided
@@ -30,14 +34,15 @@ import (
 //	rollcall_proxy_refused_total{reason}    counter  links from a load balancer refused: proxy.Reason, or incomplete (ended within its header)
 type counters struct {
 	accepts                      *metrics.Counter
-	refusedFull, refusedSlots    *metrics.Counter
-	refusedDraining              *metrics.Counter
+	refused                      [numRefusedReasons]*metrics.Counter
 	closes                       [numCloseReasons]*metrics.Counter
 	logins                       map[codec.Code]*metrics.Counter
 	loginsOther                  *metrics.Counter
 	heartbeats, frames, skipped  *metrics.Counter
 	received, sent               *metrics.Counter
 	noticesTold, noticesStale    *metrics.Counter
+	changesTold, changesStale    *metrics.Counter
+	changesDropped               *metrics.Counter
 	leavesRetried, leavesDropped *metrics.Counter
 	proxyV1, proxyV2, proxyLocal *metrics.Counter
 	proxyRefused                 [proxy.NumReasons]*metrics.Counter
@@ -45,14 +50,8 @@ type counters struct {
 }
 
 func newCounters(set *metrics.Set) *counters {
-	refused := func(reason string) *metrics.Counter {
-		return set.Counter(fmt.Sprintf("rollcall_refused_total{reason=%q}", reason))
-	}
 	c := &counters{
 		accepts:         set.Counter("rollcall_accepts_total"),
-		refusedFull:     refused("full"),
-		refusedSlots:    refused("slots"),
-		refusedDraining: refused("draining"),
 		logins:          make(map[codec.Code]*metrics.Counter),
 		loginsOther:     set.Counter(`rollcall_logins_total{code="other"}`),
 		heartbeats:      set.Counter("rollcall_heartbeats_total"),
@@ -62,12 +61,18 @@ func newCounters(set *metrics.Set) *counters {
 		sent:            set.Counter("rollcall_sent_bytes_total"),
 		noticesTold:     set.Counter(`rollcall_link_notices_total{result="told"}`),
 		noticesStale:    set.Counter(`rollcall_link_notices_total{result="stale"}`),
+		changesTold:     set.Counter(`rollcall_link_changes_total{result="told"}`),
+		changesStale:    set.Counter(`rollcall_link_changes_total{result="stale"}`),
+		changesDropped:  set.Counter(`rollcall_link_changes_total{result="dropped"}`),
 		leavesRetried:   set.Counter("rollcall_leaves_retried_total"),
 		leavesDropped:   set.Counter("rollcall_leaves_dropped_total"),
 		proxyV1:         set.Counter(`rollcall_proxy_headers_total{kind="v1"}`),
 		proxyV2:         set.Counter(`rollcall_proxy_headers_total{kind="v2"}`),
 		proxyLocal:      set.Counter(`rollcall_proxy_headers_total{kind="local"}`),
 		proxyIncomplete: set.Counter(`rollcall_proxy_refused_total{reason="incomplete"}`),
+	}
+	for r := notRefused + 1; r < numRefusedReasons; r++ {
+		c.refused[r] = set.Counter(fmt.Sprintf("rollcall_refused_total{reason=%q}", refusedReasonNames[r]))
 	}
 	for r := range proxy.NumReasons {
 		c.proxyRefused[r] = set.Counter(fmt.Sprintf("rollcall_proxy_refused_total{reason=%q}", r))
@@ -116,6 +121,9 @@ func (c *Core) gauges(set *metrics.Set) {
 	for p := presence.ProtocolNative; p < presence.NumProtocols; p++ {
 		set.Gauge(fmt.Sprintf("rollcall_links{protocol=%q}", p), func() float64 { return float64(c.LinksOf(p)) })
 	}
+	set.Gauge("rollcall_links_unauthenticated", func() float64 { return float64(c.Unauthenticated()) })
+	set.Gauge("rollcall_addresses_forgotten_total", func() float64 { n, _ := c.gate.Lost(); return float64(n) })
+	set.Gauge("rollcall_addresses_untracked_total", func() float64 { _, n := c.gate.Lost(); return float64(n) })
 	set.Gauge("rollcall_logins_pending", func() float64 { return float64(c.PendingLogins()) })
 }
 

@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rollcall-im/rollcall/codec"
+	"github.com/rollcall-im/rollcall/internal/admission"
 	"github.com/rollcall-im/rollcall/internal/clock"
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/metrics"
@@ -36,14 +38,30 @@ type Options struct {
 	Metrics   *metrics.Set        // default: one that nobody reads
 	Logger    *slog.Logger        // default: discard
 
-	LoginTimeout  time.Duration // from accept to a complete Login; default 10 s
-	DecideTimeout time.Duration // from a Login to the Directory's answer; default 10 s
-	LeaveTimeout  time.Duration // from a Logout to the Directory's answer; default 5 s
-	DrainTimeout  time.Duration // from a closing frame to the close, at most; default 1 s
+	// AcceptRate is how many new links a second all loops together let in, as many
+	// at once. 0: unlimited.
+	AcceptRate float64
+	// PerIP limits the links of one address, PerNet64 those of one IPv6 /64. Zero: unlimited.
+	PerIP, PerNet64 admission.Limits
+	// TrackedAddresses is how many addresses are remembered at least. Default 65,536.
+	TrackedAddresses int
+	// MaxUnauthenticated bounds the links that are not logged in. Default MaxLinks: no bound of its own.
+	MaxUnauthenticated int
+
+	// FirstFrameTimeout is from accept to the first complete frame. Default 5 s; at
+	// most LoginTimeout.
+	FirstFrameTimeout time.Duration
+	LoginTimeout      time.Duration // from accept to a complete Login; default 10 s
+	DecideTimeout     time.Duration // from a Login to the Directory's answer; default 10 s
+	LeaveTimeout      time.Duration // from a Logout to the Directory's answer; default 5 s
+	DrainTimeout      time.Duration // from a closing frame to the close, at most; default 1 s
 	// RetryAfter is the least a client is asked to wait where the server is to
 	// blame; it is told a time up to RetrySpread longer. Defaults 1 s and 9 s.
 	RetryAfter, RetrySpread time.Duration
 
+	// MinProgress is how many bytes a second of a frame that has begun must come, on
+	// average over 10 s. Default 64; negative: any.
+	MinProgress int
 	// OutboundCap is how many bytes may wait for a client that does not read. Default 64 KiB.
 	OutboundCap int
 	// MaxPipelined bounds the frames that a client may send while its login is
@@ -55,6 +73,9 @@ type Options struct {
 	// because the Directory was not available. Default MaxLinks: enough for an outage
 	// in which all links end.
 	MaxPendingLeaves int
+	// MaxPendingChanges bounds, per loop, the changes on their way to links that are
+	// subscribed. Over it these links are closed. Default 65,536.
+	MaxPendingChanges int
 	// Batch bounds the work of one step of a loop: completions, due timers, links
 	// told of a stop. Default 512 each.
 	Batch int
@@ -96,7 +117,7 @@ func (o *Options) validate() error {
 		name  string
 		value time.Duration
 	}{
-		{"LoginTimeout", o.LoginTimeout}, {"DecideTimeout", o.DecideTimeout}, {"LeaveTimeout", o.LeaveTimeout},
+		{"LoginTimeout", o.LoginTimeout}, {"FirstFrameTimeout", o.FirstFrameTimeout}, {"DecideTimeout", o.DecideTimeout}, {"LeaveTimeout", o.LeaveTimeout},
 		{"DrainTimeout", o.DrainTimeout}, {"RetryAfter", o.RetryAfter}, {"RetrySpread", o.RetrySpread},
 	} {
 		if d.value < time.Millisecond || d.value > time.Hour {
@@ -108,11 +129,17 @@ func (o *Options) validate() error {
 		value int
 	}{
 		{"OutboundCap", o.OutboundCap}, {"MaxPendingLogins", o.MaxPendingLogins},
-		{"MaxPendingLeaves", o.MaxPendingLeaves}, {"Batch", o.Batch},
+		{"MaxPendingLeaves", o.MaxPendingLeaves}, {"MaxPendingChanges", o.MaxPendingChanges}, {"Batch", o.Batch}, {"MaxUnauthenticated", o.MaxUnauthenticated},
 	} {
 		if n.value < 1 || n.value > 1<<30 {
 			return fmt.Errorf("engine: %s is %d, want 1 to %d", n.name, n.value, 1<<30)
 		}
+	}
+	if !(o.AcceptRate >= 0 && o.AcceptRate <= admission.MaxRate) {
+		return fmt.Errorf("engine: AcceptRate is %v, want 0 to %v", o.AcceptRate, admission.MaxRate)
+	}
+	if o.MinProgress > codec.MaxFrame {
+		return fmt.Errorf("engine: MinProgress is %d, want at most %d", o.MinProgress, codec.MaxFrame)
 	}
 	if o.MaxPipelined < 1 || o.MaxPipelined > math.MaxUint16 {
 		return fmt.Errorf("engine: MaxPipelined is %d, want 1 to %d", o.MaxPipelined, math.MaxUint16)
@@ -124,6 +151,9 @@ func (o *Options) setDefaults() {
 	orDefault(&o.Loops, min(runtime.GOMAXPROCS(0), MaxLoops))
 	orDefault(&o.FileReserve, 256+o.reservePerLoop()*max(o.Loops, 0))
 	orDefault(&o.LoginTimeout, 10*time.Second)
+	orDefault(&o.FirstFrameTimeout, 5*time.Second)
+	o.FirstFrameTimeout = min(o.FirstFrameTimeout, o.LoginTimeout)
+	orDefault(&o.MinProgress, 64)
 	orDefault(&o.DecideTimeout, 10*time.Second)
 	orDefault(&o.LeaveTimeout, 5*time.Second)
 	orDefault(&o.DrainTimeout, time.Second)
@@ -172,6 +202,8 @@ func (o *Options) validateLinks() error {
 		return fmt.Errorf("engine: MaxLinks is %d, want 1 to %d (%d open files are allowed, %d are in reserve)", o.MaxLinks, most, files, o.FileReserve)
 	}
 	orDefault(&o.MaxPendingLeaves, o.MaxLinks)
+	orDefault(&o.MaxPendingChanges, 1<<16)
+	orDefault(&o.MaxUnauthenticated, o.MaxLinks)
 	return nil
 }
 

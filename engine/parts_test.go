@@ -157,7 +157,7 @@ func TestMaxSlots(t *testing.T) {
 		t.Fatalf("link %d was let in, %d counted", chunkSize+1, r.core.Links())
 	}
 	(&link{rig: r, conn: &fakeConn{out: refusal}}).wantRefused(codec.CodeServerFull)
-	if n := r.core.m.refusedSlots.Get(); n != 1 {
+	if n := r.core.m.refused[refusedSlots].Get(); n != 1 {
 		t.Fatalf("%d refused counted", n)
 	}
 	links[7].fin()

@@ -9,17 +9,21 @@ import (
 // item is something that another goroutine hands to a loop. Exactly one of its
 // fields besides next is set.
 type item struct {
-	next   *item
-	login  *loginCall
-	leave  *leaveCall
-	notice *directory.Notice
-	drain  bool // the node stops: tell every link
+	next        *item
+	login       *loginCall
+	leave       *leaveCall
+	notice      *directory.Notice
+	follow      *followCall
+	change      *directory.Change
+	changesLost bool // more changes than may wait came: the links that follow are to be ended
+	drain       bool // the node stops: tell every link
 }
 
 // queue carries items from any goroutine to the loop that owns it, in order. A
 // producer pushes onto a stack with one compare-and-swap; the loop takes all of
 // it with one swap and turns it round. It needs no bound of its own: every link
-// has at most one login, one leave and one notice on the way, and a node stops once.
+// has at most one login, one leave, one notice and one follow on the way, changes
+// are counted (Loop.postChange), and a node stops once.
 type queue struct {
 	head atomic.Pointer[item]
 }

@@ -20,8 +20,12 @@ const (
 	closeRefused
 	closeProtocol
 	closeSlowReader
+	closeSlowSender
 	closeSilent
+	closeFirstFrame
 	closeLoginTimeout
+	closeCrowdedOut
+	closeAddressLimited
 	closeDecideTimeout
 	closeLeaveTimeout
 	closeAnotherLogin
@@ -37,18 +41,22 @@ const (
 )
 
 var closeReasonNames = [numCloseReasons]string{
-	closeFIN:            "fin",             // the client closed
-	closeReset:          "reset",           // RST from the client or its host
-	closeError:          "error",           // any other socket error
-	closeStopped:        "stopped",         // the reactor ended
-	closeLogout:         "logout",          // the client logged out
-	closeRefused:        "login_refused",   // rollcall_logins_total says why
-	closeProtocol:       "protocol_error",  // codes 4001 to 4007 but for the time-out
-	closeSlowReader:     "slow_reader",     // too many bytes waited for the client
-	closeSilent:         "silence_timeout", // nothing came for too long
-	closeLoginTimeout:   "login_timeout",   // no login in time
-	closeDecideTimeout:  "decide_timeout",  // the Directory did not answer the login in time
-	closeLeaveTimeout:   "leave_timeout",   // the Directory did not answer the logout in time
+	closeFIN:            "fin",                 // the client closed
+	closeReset:          "reset",               // RST from the client or its host
+	closeError:          "error",               // any other socket error
+	closeStopped:        "stopped",             // the reactor ended
+	closeLogout:         "logout",              // the client logged out
+	closeRefused:        "login_refused",       // rollcall_logins_total says why
+	closeProtocol:       "protocol_error",      // codes 4001 to 4007 but for the time-out
+	closeSlowReader:     "slow_reader",         // too many bytes waited for the client
+	closeSlowSender:     "slow_sender",         // a frame that had begun did not go on
+	closeSilent:         "silence_timeout",     // nothing came for too long
+	closeFirstFrame:     "first_frame_timeout", // no complete frame in time
+	closeLoginTimeout:   "login_timeout",       // no login in time
+	closeCrowdedOut:     "crowded_out",         // gave its place to a newer link before its login
+	closeAddressLimited: "address_limited",     // its address, known late, has too many links
+	closeDecideTimeout:  "decide_timeout",      // the Directory did not answer the login in time
+	closeLeaveTimeout:   "leave_timeout",       // the Directory did not answer the logout in time
 	closeAnotherLogin:   "another_login",
 	closeReplaced:       "replaced",
 	closeKicked:         "kicked",
@@ -79,6 +87,8 @@ func faultReason(c codec.Code) closeReason {
 	switch c {
 	case codec.CodeLoginTimeout:
 		return closeLoginTimeout
+	case codec.CodeSlowSender:
+		return closeSlowSender
 	case codec.CodeSigEnded:
 		return closeSigEnded
 	case codec.CodeServerDraining:

@@ -36,9 +36,13 @@ type fakeDirectory struct {
 	decide func(*directory.LoginOp)
 	leave  func(*directory.LeaveOp)
 
+	state      presence.User // of whoever is followed
+	followCode int           // the answer to a follow
+
 	log        []string // "login alice", "leave alice LinkClosed", in issue order
 	heldLogins []*directory.LoginOp
 	heldLeaves []*directory.LeaveOp
+	heldFollow []*directory.FollowOp
 	logins     []presence.Login
 	leaves     []directory.LeaveOp
 }
@@ -95,8 +99,33 @@ func (d *fakeDirectory) answerLeave(op *directory.LeaveOp) {
 	op.Done(op)
 }
 
+func (d *fakeDirectory) Follow(op *directory.FollowOp) {
+	if op.End {
+		d.log = append(d.log, "unfollow "+op.Key.UserID)
+		return
+	}
+	d.log = append(d.log, "follow "+op.Key.UserID)
+	if d.hold {
+		d.heldFollow = append(d.heldFollow, op)
+		return
+	}
+	d.answerFollow(op)
+}
+
+func (d *fakeDirectory) answerFollow(op *directory.FollowOp) {
+	op.Code, op.User = d.followCode, d.state.Clone()
+	op.Done(op)
+}
+
 // release answers what was held, in issue order of each kind.
 func (d *fakeDirectory) release() {
+	follows := d.heldFollow
+	d.heldFollow = nil
+	defer func() {
+		for _, op := range follows {
+			d.answerFollow(op)
+		}
+	}()
 	logins, leaves := d.heldLogins, d.heldLeaves
 	d.heldLogins, d.heldLeaves = nil, nil
 	for _, op := range logins {

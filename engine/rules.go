@@ -225,6 +225,9 @@ func (s *Session) noLogin(fx *effects) {
 		return
 	}
 	s.fault(codec.CodeLoginTimeout, "", fx)
+	if !s.has(flagHeard) {
+		fx.why = closeFirstFrame
+	}
 }
 
 // undecided gives up waiting for the Directory. Should it say yes later, the

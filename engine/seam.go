@@ -31,7 +31,8 @@ type Conn interface {
 	Write(p []byte) (int, error)
 	// OutboundBuffered is the number of bytes written but not yet sent.
 	OutboundBuffered() int
-	// RemoteAddr is the client's address, a *net.TCPAddr; after Driver.ForgetAddr it may be nil.
+	// RemoteAddr is the client's address, a *net.TCPAddr. It is nil while a PROXY
+	// header is to come, and may be after Driver.ForgetAddr.
 	RemoteAddr() net.Addr
 }
 

@@ -61,11 +61,13 @@ func (m moment) near(nowMS int64) int64 { return nowMS + int64(int32(uint32(m)-u
 type flags uint8
 
 const (
-	flagLogout   flags = 1 << iota // deciding: a Logout waits for the decision
-	flagNodeStop                   // deciding: the node stops, tell it after the answer
-	flagFIN                        // draining: FIN is sent
-	flagSkip                       // rest is to be discarded
-	flagHeader                     // new: a PROXY header is to come first, which tells the client's address
+	flagLogout        flags = 1 << iota // deciding: a Logout waits for the decision
+	flagNodeStop                        // deciding: the node stops, tell it after the answer
+	flagFIN                             // draining: FIN is sent
+	flagSkip                            // rest is to be discarded
+	flagHeard                           // the first frame was complete
+	flagHeader                          // new: a PROXY header is to come first, which tells the client's address
+	flagAuthenticated                   // the link is, or was, logged in
 )
 
 // ID is the link's id; it names the slot's last or next link if the session is free.

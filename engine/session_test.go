@@ -552,7 +552,7 @@ func TestMaxLinks(t *testing.T) {
 	if no := k.wantRefused(codec.CodeServerFull); !no.MayReconnect || no.RetryAfterMS < 1000 || no.RetryAfterMS > 10_000 {
 		t.Fatalf("%+v", no)
 	}
-	if n := r.core.m.refusedFull.Get(); n != 1 {
+	if n := r.core.m.refused[refusedFull].Get(); n != 1 {
 		t.Fatalf("%d refused counted", n)
 	}
 	links[0].fin()

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 
+	"github.com/rollcall-im/rollcall/internal/admission"
 	"github.com/rollcall-im/rollcall/internal/presence"
 )
 
@@ -17,9 +18,16 @@ type slab struct {
 	base   uint32 // first generation
 	max    int    // slots, a multiple of chunkSize; maxSlotsPerLoop but in tests
 	chunks []*[chunkSize]Session
-	free   []uint32 // slots, last freed first
-	used   int
+	// What each slot's link holds of the limits of its address, only where there
+	// are such limits; nets where an address and its /64 are both counted.
+	tracks, both bool
+	holds, nets  []*[chunkSize]uint32
+	free         []uint32 // slots, last freed first
+	used         int
 }
+
+// full reports whether alloc would find no slot.
+func (b *slab) full() bool { return len(b.free) == 0 && b.slots() >= b.max }
 
 // alloc returns an unused session with a fresh id, nil if all slots that the
 // LinkID has room for are taken. grown tells that slots were added.
@@ -41,6 +49,12 @@ func (b *slab) grow() {
 	first := uint32(b.slots())
 	chunk := new([chunkSize]Session)
 	b.chunks = append(b.chunks, chunk)
+	if b.tracks {
+		b.holds = append(b.holds, new([chunkSize]uint32))
+	}
+	if b.both {
+		b.nets = append(b.nets, new([chunkSize]uint32))
+	}
 	for i := chunkSize - 1; i >= 0; i-- {
 		chunk[i].id = presence.MakeLinkID(b.loop, first+uint32(i), b.base)
 		b.free = append(b.free, first+uint32(i))
@@ -76,6 +90,38 @@ func (b *slab) get(id presence.LinkID) *Session {
 func (b *slab) slots() int { return len(b.chunks) * chunkSize }
 
 func (b *slab) at(slot uint32) *Session { return &b.chunks[slot/chunkSize][slot%chunkSize] }
+
+// hold is what the slot's link holds.
+func (b *slab) hold(slot uint32) (h admission.Hold) {
+	if b.tracks {
+		h.First = b.holds[slot/chunkSize][slot%chunkSize]
+	}
+	if b.both {
+		h.Net = b.nets[slot/chunkSize][slot%chunkSize]
+	}
+	return h
+}
+
+func (b *slab) setHold(slot uint32, h admission.Hold) {
+	if b.tracks {
+		b.holds[slot/chunkSize][slot%chunkSize] = h.First
+	}
+	if b.both {
+		b.nets[slot/chunkSize][slot%chunkSize] = h.Net
+	}
+}
+
+// held adds up what links hold and returns how many of them are not logged in.
+func (b *slab) held(sum *admission.Counts) (unauthenticated int) {
+	for slot := range uint32(b.slots()) {
+		h := b.hold(slot)
+		sum.Add(h)
+		if s := b.at(slot); s.state != stateFree && !s.has(flagAuthenticated) {
+			unauthenticated++
+		}
+	}
+	return unauthenticated
+}
 
 // check proves the slab consistent: every slot is either live or free once.
 func (b *slab) check() error {

@@ -15,13 +15,13 @@ import (
 // late is how much later than due the engine may act: the wheel's tick and ours.
 const late = 128*time.Millisecond + tickInterval
 
-// The login must be complete within LoginTimeout of the accept.
-func TestLoginDeadline(t *testing.T) {
+// The first frame, here the login, must be complete within FirstFrameTimeout of the accept.
+func TestFirstFrameDeadline(t *testing.T) {
 	in := loginFrame(activeLogin("alice", codec.Android, "d1"))
 	for _, c := range []struct {
 		at time.Duration
 		in bool
-	}{{9999 * time.Millisecond, true}, {10_000 * time.Millisecond, false}, {10_001 * time.Millisecond, false}} {
+	}{{4999 * time.Millisecond, true}, {5000 * time.Millisecond, false}, {5001 * time.Millisecond, false}} {
 		r := newRig(t)
 		k := r.open()
 		r.clk.Advance(time.Second)
@@ -33,7 +33,7 @@ func TestLoginDeadline(t *testing.T) {
 				t.Fatalf("%+v", no)
 			}
 			k.wantState("draining")
-			r.wantCloses(closeLoginTimeout, 1)
+			r.wantCloses(closeFirstFrame, 1)
 			r.wantLog()
 			continue
 		}
@@ -43,7 +43,7 @@ func TestLoginDeadline(t *testing.T) {
 	r := newRig(t)
 	k := r.open()
 	k.send(in[:len(in)-1]...)
-	r.advance(9999 * time.Millisecond)
+	r.advance(4999 * time.Millisecond)
 	k.wantState("new")
 	r.advance(1*time.Millisecond + late)
 	k.wantRefused(codec.CodeLoginTimeout)
@@ -55,8 +55,41 @@ func TestLoginDeadline(t *testing.T) {
 	if !k.conn.closed {
 		t.Fatal("a client that does not close is not closed")
 	}
-	r.wantCloses(closeLoginTimeout, 1)
+	r.wantCloses(closeFirstFrame, 1)
 	r.wantLog()
+}
+
+// A client whose first frame is no login, where the protocol has such, has
+// LoginTimeout for the login, from the accept on.
+func TestLoginDeadline(t *testing.T) {
+	r := newRig(t)
+	k := r.open()
+	r.clk.Advance(4 * time.Second)
+	r.loop.heard(k.s)
+	r.advance(5999 * time.Millisecond)
+	k.wantState("new")
+	r.advance(time.Millisecond + late)
+	if no := k.wantRefused(codec.CodeLoginTimeout); !no.MayReconnect {
+		t.Fatalf("%+v", no)
+	}
+	r.wantCloses(closeLoginTimeout, 1)
+
+	k = r.open()
+	r.clk.Advance(4 * time.Second)
+	r.loop.heard(k.s)
+	r.clk.Advance(5999 * time.Millisecond)
+	k.login("alice", codec.Android, "d1")
+	if got, want := r.dir.logins[0].Link.ConnectedMS, r.core.Now().WallMS-9999; got != want {
+		t.Fatalf("connected at %d, want %d", got, want)
+	}
+}
+
+// FirstFrameTimeout is at most LoginTimeout.
+func TestFirstFrameWithinLogin(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.LoginTimeout, o.FirstFrameTimeout = 2*time.Second, 7*time.Second })
+	k := r.open()
+	r.advance(2*time.Second + late)
+	k.wantState("draining")
 }
 
 // The silence time-out of every platform: never early, at most 1 s late, from
@@ -64,7 +97,7 @@ func TestLoginDeadline(t *testing.T) {
 func TestSilence(t *testing.T) {
 	for _, p := range codec.Platforms() {
 		t.Run(p.String(), func(t *testing.T) {
-			r := newRig(t)
+			r := newRig(t, func(o *Options) { o.MinProgress = -1 }) // half a frame has all the time there is
 			silence := 400 * time.Second
 			if p == codec.Web || p == codec.MiniProgram {
 				silence = 60 * time.Second
@@ -157,7 +190,7 @@ func TestDecideTimeout(t *testing.T) {
 	r := newRig(t)
 	r.dir.hold = true
 	k := r.open()
-	r.advance(5 * time.Second)
+	r.advance(4 * time.Second)
 	k.send(loginFrame(activeLogin("alice", codec.Android, "d1"))...)
 	r.advance(9999 * time.Millisecond)
 	k.wantState("deciding")

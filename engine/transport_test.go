@@ -218,7 +218,7 @@ func badChecksum() []byte {
 func TestProxyTimeout(t *testing.T) {
 	r := newRig(t, fromBalancers)
 	silent, slow := r.openProxied(), r.openProxied()
-	r.advance(r.core.o.LoginTimeout - time.Second)
+	r.advance(r.core.o.FirstFrameTimeout - time.Second)
 	slow.send([]byte("PROXY ")...)
 	silent.wantState("new")
 	slow.wantState("new")
@@ -230,11 +230,11 @@ func TestProxyTimeout(t *testing.T) {
 	r.wantCloses(closeProxyTimeout, 2)
 
 	late := r.openProxied() // with a header the time runs on: the login is late
-	r.advance(r.core.o.LoginTimeout - time.Second)
+	r.advance(r.core.o.FirstFrameTimeout - time.Second)
 	late.send(proxyHeader(1, clientAddr, serviceAddr)...)
 	r.advance(2 * time.Second)
 	late.wantRefused(codec.CodeLoginTimeout)
-	r.wantCloses(closeLoginTimeout, 1)
+	r.wantCloses(closeFirstFrame, 1)
 }
 
 // A load balancer asks whether we are there: by connecting, or with LOCAL. Neither

@@ -105,6 +105,18 @@ func ParsePublish(h Header, v Version, body []byte) (Publish, *Error) {
 	return Publish{Topic: pk.TopicName, ID: pk.PacketID, QoS: pk.FixedHeader.Qos, Retain: pk.FixedHeader.Retain, Alias: alias}, nil
 }
 
+// ParsePublishHead decodes topic and identifier of a PUBLISH of which only the
+// beginning of the body is there: its properties and payload are not looked at.
+func ParsePublishHead(h Header, head []byte) (Publish, *Error) {
+	m := Publish{QoS: h.Flags >> 1 & 3, Retain: h.Flags&1 != 0}
+	r := reader{b: head}
+	m.Topic = string(r.text("the topic name"))
+	if m.QoS > 0 {
+		m.ID = r.id(PUBLISH)
+	}
+	return m, r.err
+}
+
 // ParseSubscribe decodes the body of a SUBSCRIBE.
 func ParseSubscribe(h Header, v Version, body []byte) (Subscribe, *Error) {
 	r := reader{b: body}

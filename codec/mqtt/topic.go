@@ -6,20 +6,20 @@ import "strings"
 // in a topic or filter (/ + # and % itself) percent-encoded, says who is where of
 // a user. presence/self is where a client would set its custom status.
 const (
-	topicPrefix = "presence/"
-	TopicSelf   = topicPrefix + "self"
+	TopicPrefix = "presence/"
+	TopicSelf   = TopicPrefix + "self"
 )
 
 var topicEscaper = strings.NewReplacer("/", "%2F", "+", "%2B", "#", "%23", "%", "%25")
 
 // Topic is the topic of a user's presence.
-func Topic(userID string) string { return topicPrefix + topicEscaper.Replace(userID) }
+func Topic(userID string) string { return TopicPrefix + topicEscaper.Replace(userID) }
 
 // TopicUser returns the user whose presence the topic is; ok is false if it is no
 // topic of a user's. Each character may be percent-encoded: what a client subscribes
 // to is published under the very name that it used [MQTT-3.3.2-3].
 func TopicUser(topic string) (userID string, ok bool) {
-	name, ok := strings.CutPrefix(topic, topicPrefix)
+	name, ok := strings.CutPrefix(topic, TopicPrefix)
 	if !ok || name == "" || strings.ContainsAny(name, "/+#") {
 		return "", false
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rollcall-im/rollcall/engine"
+	"github.com/rollcall-im/rollcall/internal/admission"
 	"github.com/rollcall-im/rollcall/internal/clock"
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/embedded"
@@ -70,6 +71,8 @@ func New(o Options) (*Node, error) {
 	}
 	n.Core, err = engine.NewCore(engine.Options{
 		Loops: o.Loops, MaxLinks: 1000, Node: nodeID, Directory: n.Directory, Clock: n.Clock, Seed: o.Seed,
+		// Limits that nobody here runs into: whatever is counted must come back.
+		PerIP: admission.Limits{Rate: 1e6, Burst: 1e6, Links: 1000, Pending: 1000}, MaxUnauthenticated: 900,
 	})
 	if err != nil {
 		return nil, err

@@ -34,7 +34,7 @@ type Config struct {
 
 	ListenNative   string
 	ListenWS       string // always Off: not in this release
-	ListenMQTT     string // always Off: not in this release
+	ListenMQTT     string
 	ListenAPI      string
 	ListenAdmin    string
 	ListenAPITLS   string // Off without a certificate

@@ -18,7 +18,7 @@ var settings = []setting{
 		address(func(c *Config) *string { return &c.ListenNative })},
 	{"listen-ws", "address", Off, "", "WebSocket. Not in this release: only `off` is accepted. The port will be 7701.",
 		address(func(c *Config) *string { return &c.ListenWS })},
-	{"listen-mqtt", "address", Off, "", "MQTT. Not in this release: only `off` is accepted. The port will be 1883.",
+	{"listen-mqtt", "address", ":1883", "", "MQTT 3.1.1 and 5.0 ([mqtt.md](mqtt.md)). Addresses as with `listen-native`.",
 		address(func(c *Config) *string { return &c.ListenMQTT })},
 	{"listen-api", "address", ":7780", "", "REST API, plain HTTP. Without a host every address of the machine, of IPv6 too (127.0.0.1 with `dev`).",
 		address(func(c *Config) *string { return &c.ListenAPI })},

@@ -37,7 +37,6 @@ func (c *Config) checkRelease() error {
 	var faults []error
 	for _, l := range []struct{ name, what, addr string }{
 		{"listen-ws", "WebSocket", c.ListenWS},
-		{"listen-mqtt", "MQTT", c.ListenMQTT},
 	} {
 		if l.addr != Off {
 			faults = append(faults, fmt.Errorf("%s %q: %s is not in this release, only off is allowed", l.name, l.addr, l.what))
@@ -135,7 +134,7 @@ func (c *Config) checkListeners() error {
 	var open []listener
 	var faults []error
 	for _, l := range []struct{ name, addr string }{
-		{"listen-native", c.ListenNative}, {"listen-api", c.ListenAPI}, {"listen-admin", c.ListenAdmin},
+		{"listen-native", c.ListenNative}, {"listen-mqtt", c.ListenMQTT}, {"listen-api", c.ListenAPI}, {"listen-admin", c.ListenAdmin},
 		{"listen-api-tls", c.ListenAPITLS}, {"listen-admin-tls", c.ListenAdminTLS},
 	} {
 		if l.addr == Off {

@@ -33,6 +33,9 @@ type Directory interface {
 	Query(*QueryOp)
 	// Accounts imports, checks or deletes accounts.
 	Accounts(*AccountsOp)
+	// Follow has the watcher of a link's node told of each change of a user, or no
+	// longer.
+	Follow(*FollowOp)
 
 	// App returns the app's settings from local memory without waiting, nil if
 	// the app is unknown. The result is immutable.
@@ -264,6 +267,34 @@ type DryRunOp struct {
 	Instances uint64 // instances that would be kicked
 }
 
+// FollowOp has a link told of the changes of a user: it gets the user's state now,
+// and from then on the node's watcher each committed change, until the op with End.
+// A link may follow any number of users, each of them once: following again just
+// gets the state anew. It is for the engine to end what it began, also when the
+// link ends, and to bound both.
+type FollowOp struct {
+	Key  presence.Key
+	Node uint32
+	Link presence.LinkID
+	End  bool            // follow no longer
+	Done func(*FollowOp) // may be nil
+
+	// Result.
+	Code int // CodeOK, CodeUnknownApp, CodeUnavailable: nothing was begun; an End always takes effect
+	// User is the state that the changes to come start from; not with End. It is
+	// not Registered if nobody knows the user.
+	User presence.User
+}
+
+// Change is what one decision changed about a user that a link follows.
+type Change struct {
+	Link presence.LinkID
+	// Transitions are in the order of their Seq, none is left out. They and User,
+	// the user's state after them, are shared: not to be written.
+	Transitions []presence.Transition
+	User        *presence.User
+}
+
 // NoticeCause is why a link is forced offline.
 type NoticeCause uint8
 
@@ -291,6 +322,11 @@ type Watcher interface {
 	// ForcedOffline delivers notices, in decision order per user. A notice never
 	// arrives before the Done of the login of its own link was called.
 	ForcedOffline([]Notice)
+	// Changed delivers changes to links that follow, in decision order per user: all
+	// of those after the state that the Done of the FollowOp told, and none before
+	// it was called. What a notice and a change say of one decision comes in this
+	// order.
+	Changed([]Change)
 	// AppChanged tells of new settings of an app.
 	AppChanged(*App)
 }

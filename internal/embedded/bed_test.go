@@ -97,6 +97,15 @@ func (b *bed) ForcedOffline(ns []directory.Notice) {
 	}
 }
 
+// Changed implements directory.Watcher.
+func (b *bed) Changed(cs []directory.Change) {
+	for _, c := range cs {
+		for _, t := range c.Transitions {
+			b.say("change for %d: %s %s %d of %d", c.Link.Gen(), t.Key.UserID, t.Action, t.Seq, c.User.Seq)
+		}
+	}
+}
+
 // AppChanged implements directory.Watcher.
 func (b *bed) AppChanged(a *directory.App) { b.say("app %d v%d", a.SDKAppID, a.Version) }
 

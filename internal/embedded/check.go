@@ -32,7 +32,20 @@ func (d *Directory) Check() error {
 			return fmt.Errorf("lane %d: %w", i, err)
 		}
 	}
+	if n, want := d.countFollowing(), d.following.Load(); n != want {
+		return fmt.Errorf("%d links follow users, %d are counted", n, want)
+	}
 	return d.checkUsers()
+}
+
+// countFollowing counts anew who follows whom.
+func (d *Directory) countFollowing() (n int64) {
+	for i := range d.lanes {
+		for _, all := range d.lanes[i].followers {
+			n += int64(len(all))
+		}
+	}
+	return n
 }
 
 // check proves what can be seen without the table.

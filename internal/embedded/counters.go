@@ -34,6 +34,8 @@ type counters struct {
 	pushExpired    *metrics.Counter
 	notices        map[directory.NoticeCause]*metrics.Counter
 	noticesDropped *metrics.Counter
+	changes        *metrics.Counter
+	changesDropped *metrics.Counter
 }
 
 func (c *counters) init(d *Directory) {
@@ -58,6 +60,8 @@ func (c *counters) init(d *Directory) {
 		c.notices[cause] = set.Counter(`rollcall_notices_total{cause="` + name + `"}`)
 	}
 	c.noticesDropped = set.Counter("rollcall_notices_dropped_total")
+	c.changes = set.Counter("rollcall_changes_total")
+	c.changesDropped = set.Counter("rollcall_changes_dropped_total")
 	d.registerGauges(set)
 }
 
@@ -73,6 +77,7 @@ func (d *Directory) registerGauges(set *metrics.Set) {
 		set.Gauge(name, func() float64 { return float64(d.tallied(i)) })
 	}
 	set.Gauge("rollcall_directory_pending", func() float64 { return float64(d.pending()) })
+	set.Gauge("rollcall_following", func() float64 { return float64(d.following.Load()) })
 	set.Gauge("rollcall_apps", func() float64 { return float64(len(d.apps.load().sorted)) })
 }
 

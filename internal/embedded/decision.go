@@ -87,10 +87,12 @@ const (
 	kindExpire
 	kindEnforce
 	kindRestart
+	kindFollow
 	kindEnd
 )
 
 var kindNames = [kindEnd]string{
 	kindLogin: "login", kindLeave: "leave", kindKick: "kick", kindImport: "import",
 	kindDelete: "delete", kindExpire: "expire", kindEnforce: "enforce", kindRestart: "restart",
+	kindFollow: "follow",
 }

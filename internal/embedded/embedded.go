@@ -4,7 +4,7 @@
 //
 // Metrics, for docs/metrics.md:
 //
-//	rollcall_decisions_total{kind,result}          counter  decisions told. kind: login, leave, kick, import, delete, expire, enforce, restart.
+//	rollcall_decisions_total{kind,result}          counter  decisions told. kind: login, leave, kick, import, delete, expire, enforce, restart, follow.
 //	                                                        result: changed, unchanged (refused or stale), failed (its commit failed)
 //	rollcall_directory_shed_total{kind}            counter  operations refused because a lane held Options.MaxPending, or on a stopped directory
 //	rollcall_directory_logins_blocked_total        counter  logins refused because Options.LoginsBlocked said so
@@ -18,6 +18,9 @@
 //	rollcall_push_expired_total                    counter  instances whose PushOnline retention ended
 //	rollcall_notices_total{cause}                  counter  links forced offline. cause: another_login, replaced, rest, account_deleted, policy_change
 //	rollcall_notices_dropped_total                 counter  notices for a node that nobody watches
+//	rollcall_following                             gauge    links that follow users
+//	rollcall_changes_total                         counter  changes told to links that follow
+//	rollcall_changes_dropped_total                 counter  changes for a node that nobody watches
 package embedded
 
 import (
@@ -164,6 +167,7 @@ type Directory struct {
 	// Atomic.
 	closed       atomic.Bool
 	lastLoggedMS atomic.Int64
+	following    atomic.Int64 // how many links follow how many users
 
 	// mu guards the start of background work against Close.
 	mu   sync.Mutex

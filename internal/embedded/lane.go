@@ -62,7 +62,9 @@ type lane struct {
 	expiry  expiryIndex
 	retryMS int64 // no expiry is decided before: the journal failed; 0 = it never did
 	notices []addressed
-	scratch presence.User
+	// followers are the links that are told of the changes of users.
+	followers map[presence.Key][]follower
+	scratch   presence.User
 }
 
 func (l *lane) init(d *Directory, id int) {
@@ -295,6 +297,7 @@ func (l *lane) tell(b *Batch) {
 		}
 		if dc.changed {
 			l.notify(dc)
+			l.changed(dc, b)
 		}
 		dc.recycle()
 		act.tell()

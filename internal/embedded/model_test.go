@@ -373,6 +373,9 @@ func (m *machine) ForcedOffline(ns []directory.Notice) {
 	}
 }
 
+// Changed implements directory.Watcher.
+func (m *machine) Changed([]directory.Change) {}
+
 // AppChanged implements directory.Watcher.
 func (m *machine) AppChanged(*directory.App) {}
 

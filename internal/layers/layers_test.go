@@ -17,7 +17,7 @@ const module = "github.com/rollcall-im/rollcall/"
 // layer is the level of each package; a package imports packages of lower levels only.
 var layer = map[string]int{
 	"codec": 0, "codec/rollcallpb": 0, "codec/ws": 0, "codec/jsonmsg": 0, "codec/mqtt": 0, "shard": 0, "internal/presence": 0, "internal/wheel": 0,
-	"internal/usersig": 0, "internal/ticket": 0, "internal/clock": 0, "internal/buildinfo": 0, "internal/layers": 0,
+	"internal/admission": 0, "internal/usersig": 0, "internal/ticket": 0, "internal/clock": 0, "internal/buildinfo": 0, "internal/layers": 0,
 	"codec/proxy": 0,
 
 	"bench/ledger":       1,

@@ -45,6 +45,7 @@ type record struct {
 	mu          sync.Mutex
 	transitions []presence.Transition
 	notices     []directory.Notice
+	changes     []directory.Change
 	apps        []*directory.App
 	answered    map[presence.LinkID]bool
 	early       []presence.LinkID // links that got a notice before the answer to their login
@@ -65,6 +66,12 @@ func (r *record) ForcedOffline(ns []directory.Notice) {
 		}
 	}
 	r.notices = append(r.notices, ns...)
+}
+
+func (r *record) Changed(cs []directory.Change) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.changes = append(r.changes, cs...)
 }
 
 func (r *record) AppChanged(a *directory.App) {

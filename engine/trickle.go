@@ -1,0 +1,72 @@
+package engine
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/rollcall-im/rollcall/codec"
+)
+
+// A frame that has begun must go on: a client that sends a byte now and then
+// would hold what has come of it, and its link, for as long as it likes. While a
+// frame is incomplete the link has an entry in its loop's trickles; no idle link has.
+
+// progressWindow is how long a slow network may take before it must have
+// delivered MinProgress on average.
+const progressWindow = 10 * time.Second
+
+// trickle is an incomplete frame under watch.
+type trickle struct {
+	untilMS int64 // end of the window, MonoMS
+	need    int   // bytes still to come until then; at most 0: enough has
+}
+
+// progress looks at what a call of Data left: fresh bytes came; began tells that
+// the incomplete frame, if there is one, is a new one.
+func (l *Loop) progress(s *Session, fresh int, was, began bool, fx *effects) {
+	slot := s.id.Slot()
+	switch {
+	case l.core.o.MinProgress < 0 || s.rest == 0 && !was:
+	case s.rest == 0:
+		delete(l.trickles, slot)
+	case !was || began:
+		l.trickles[slot] = l.newTrickle()
+		l.wheel.Schedule(slot, l.nextLook(s))
+	default:
+		t := l.trickles[slot]
+		t.need -= fresh
+		l.trickles[slot] = t
+		l.pressOn(s, fx)
+	}
+}
+
+func (l *Loop) newTrickle() trickle {
+	return trickle{l.now.MonoMS + progressWindow.Milliseconds(), l.core.o.MinProgress * int(progressWindow/time.Second)}
+}
+
+// pressOn ends a link whose incomplete frame has not grown enough, at the end of
+// a window. A stalled loop may find that bytes have come which it was not shown:
+// they get another window.
+func (l *Loop) pressOn(s *Session, fx *effects) {
+	slot := s.id.Slot()
+	t, watched := l.trickles[slot]
+	switch {
+	case !watched || l.now.MonoMS < t.untilMS:
+	case t.need <= 0 || l.io().Unread(s.conn):
+		l.trickles[slot] = l.newTrickle()
+	default:
+		s.fault(codec.CodeSlowSender, fmt.Sprintf("less than %d bytes a second of a frame that has begun", l.core.o.MinProgress), fx)
+	}
+}
+
+// nextLook is when the session is to be looked at, whatever for.
+func (l *Loop) nextLook(s *Session) int64 {
+	at := l.pollAt(s)
+	if s.state == stateOnline {
+		at = l.nextVisit(s)
+	}
+	if t, watched := l.trickles[s.id.Slot()]; watched && s.rest > 0 {
+		at = min(at, t.untilMS)
+	}
+	return at
+}
