@@ -11,7 +11,7 @@ ROUNDS ?= 3
 KILLS ?= 50
 FAULT_SEEDS ?= 2000
 
-.PHONY: build run test test-client test-faults lint bench bench-go bench-once bench-query bench-shard bench-wheel bench-million bench-peers bench-protocols fuzz mutants smoke generate clean tools help
+.PHONY: build run test test-client test-js demo tools-js test-faults test-hostile lint bench bench-go bench-once bench-query bench-shard bench-wheel bench-million bench-peers bench-protocols fuzz mutants smoke generate clean tools help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -43,11 +43,32 @@ test-faults: build ## kill the server KILLS times under load (SEED replays), cut
 	$(GO) test -count 1 -timeout 60m ./internal/store -run 'PowerLoss|Fault|Disk|Space' -crash.seeds $(FAULT_SEEDS)
 	$(GO) test -count 1 -timeout 60m ./internal/embedded ./internal/webhook -run 'Crash|Fault|Disk|Restart|Killed'
 
+test-hostile: build ## every row of the hostile suite in full size: bench/results/hostile.md and .json; HOSTILE="--small --lanes 4" for a quick one
+	@mkdir -p bench/results
+	bin/rollcall-bench hostile $(HOSTILE) --table bench/results/hostile.md --json bench/results/hostile.json
+
 test-client: ## an unmodified public client of the cloud's REST API against ours (a module of its own; wants port 443 of a loopback address)
 	@# With a go.mod of the moment, so that a newer requirement of the product need not be repeated there.
 	@cd internal/api/clienttest && d=$$(mktemp -d) && trap 'rm -rf $$d' EXIT && cp go.mod go.sum $$d && \
 	  if $(GO) mod download -modfile=$$d/go.mod github.com/dobyte/tencent-im >/dev/null 2>$$d/err; then $(GO) test -count=1 -mod=mod -modfile=$$d/go.mod ./...; \
 	  else echo "test-client skipped, its client cannot be downloaded from here: $$(tail -1 $$d/err)"; fi
+
+# Debian's node, npm and chromium are installed if they are missing. CHROMIUM names another browser.
+tools-js:
+	@if ! command -v node >/dev/null || ! command -v npm >/dev/null || ! command -v "$${CHROMIUM:-chromium}" >/dev/null; then \
+	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq \
+	    $$(command -v node >/dev/null || echo nodejs) $$(command -v npm >/dev/null || echo npm) $$(command -v chromium >/dev/null || echo chromium) >/dev/null; \
+	  else echo "node 20, npm and chromium are needed"; exit 1; fi; fi
+	@node -e 'if (parseInt(process.versions.node) < 20) { console.log("node 20 or newer is needed, this is " + process.version); process.exit(1) }'
+
+# Fetches the compiler of sdk/js; where its registry cannot be reached an earlier download does.
+NPM_CI = cd sdk/js && { npm ci --no-audit --no-fund >/dev/null || [ -x node_modules/.bin/tsc ]; }
+
+test-js: build tools-js ## the TypeScript client: in virtual time, against the built server, and in headless Chromium
+	$(NPM_CI) && npm test
+
+demo: tools-js ## renew the demo page's copy of sdk/js
+	$(NPM_CI) && npm run demo
 
 lint: ## gofmt, vet, staticcheck, tidy, govulncheck where its database can be reached
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change: $$out"; exit 1; }
@@ -89,10 +110,8 @@ bench-query: ## querystate over real sockets beside a static answer and Redis, R
 bench-wheel: ## the timing wheel beside its targets and other timers, ROUNDS rounds
 	GOMAXPROCS=1 $(GO) test -count 1 -run '^TestPeers$$' -v -timeout 60m ./internal/wheel -peers $(ROUNDS)
 
-fuzz: ## every fuzz target, FUZZTIME each
-	@set -e; for f in $$(git grep -l '^func Fuzz' -- '*_test.go'); do d=./$$(dirname $$f); \
-	  for t in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$f); do echo "$$d $$t"; \
-	    $(GO) test -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) $$d; done; done
+fuzz: ## every fuzz target, FUZZTIME each, FUZZJOBS of them side by side
+	FUZZTIME=$(FUZZTIME) testdata/fuzz/run
 
 mutants: ## apply each planted bug to a copy of the tree and show that the tests catch it
 	testdata/mutants/run
@@ -104,4 +123,4 @@ generate: ## regenerate codec/rollcallpb (needs protoc and protoc-gen-go)
 	$(GO) generate ./codec/...
 
 clean:
-	rm -rf bin bench/results
+	rm -rf bin bench/results sdk/js/dist sdk/js/build sdk/js/node_modules

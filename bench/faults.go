@@ -29,6 +29,7 @@ const (
 	FaultNotice        Fault = "notice_missing"    // kicked over REST, and no notice came, or a wrong one
 	FaultKick          Fault = "kick_failed"       // a REST kick that was not answered with success
 	FaultConsole       Fault = "console_failed"    // the console API did not do what was asked
+	FaultHostile       Fault = "attack_noticed"    // hostile: an attack was felt by honest users, or has left something behind
 	FaultLocal         Fault = "local"             // this machine: no files, no addresses
 	FaultLate          Fault = "not_done_in_time"  // the run could not finish what it began
 )

@@ -93,6 +93,10 @@ func (s *swarm) refused(l *link, f codec.Frame) bool {
 	case codec.TypeLoginRefused:
 		var m codec.LoginRefused
 		err := m.Unmarshal(f.Body)
+		if err == nil && s.turnedAway(l, &m) {
+			s.close(l, true)
+			return false
+		}
 		s.fail(l, FaultLoginRefused, "user %q: %d %s%s", id, m.Code, m.Text, undecoded(err))
 	case codec.TypeForcedOffline:
 		var m codec.ForcedOffline

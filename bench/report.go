@@ -43,7 +43,7 @@ func section(b *strings.Builder, r *NamedResult) {
 	}
 	fmt.Fprintf(b, "<section><h2>%s: %s <span class=\"%s\">%s</span></h2>\n<p>%s, %.1f s</p>\n<pre>%s</pre>\n",
 		html.EscapeString(r.Name), html.EscapeString(r.Scenario), class, r.verdict(), r.Started.UTC().Format("2006-01-02 15:04:05 UTC"), r.Seconds, html.EscapeString(r.Summary()))
-	for _, c := range []*chart{r.latencies(), r.curve(), r.memory(), r.growth()} {
+	for _, c := range []*chart{r.latencies(), r.curve(), r.goodput(), r.memory(), r.growth()} {
 		if svg := c.svg(); svg != "" {
 			fmt.Fprintf(b, "<figure>%s</figure>\n", svg)
 		}
@@ -117,6 +117,21 @@ func (r *Result) curve() *chart {
 				s.points = append(s.points, point{p.OfferedRate, float64(max(q.of(&p.Latency), 1))})
 			}
 		}
+		c.series = append(c.series, s)
+	}
+	return c
+}
+
+// goodput plots what was let in over what was offered, where that was a multiple of the capacity.
+func (r *Result) goodput() *chart {
+	c := &chart{title: "Goodput by offered load", x: "times the capacity", y: "logins per second"}
+	s := series{name: "let in"}
+	for i := range r.Points {
+		if l := r.Points[i].Load; l != nil && l.Load > 0 {
+			s.points = append(s.points, point{l.Load, l.Goodput})
+		}
+	}
+	if len(s.points) > 1 {
 		c.series = append(c.series, s)
 	}
 	return c

@@ -10,7 +10,7 @@ import (
 
 // Result is what a run has found. docs/bench.md describes its JSON form.
 type Result struct {
-	Scenario    string        `json:"scenario"` // connect, hold, churn, storm, massdrop, query, kick, mixed, million, ledger
+	Scenario    string        `json:"scenario"` // connect, hold, churn, storm, massdrop, query, kick, mixed, million, ledger, hostile
 	OK          bool          `json:"ok"`       // nothing was wrong and the run went to its end
 	Interrupted bool          `json:"interrupted"`
 	Started     time.Time     `json:"started"`
@@ -29,6 +29,7 @@ type Result struct {
 	Snapshots []Snapshot     `json:"snapshots,omitempty"` // million
 	Stopped   string         `json:"stopped,omitempty"`   // why no more links were opened
 	Ledger    *LedgerResult  `json:"ledger,omitempty"`    // ledger
+	Hostile   []HostileRow   `json:"hostile,omitempty"`   // hostile
 
 	Errors       map[Fault]uint64 `json:"errors"`
 	ErrorSamples []string         `json:"error_samples,omitempty"`
@@ -100,6 +101,29 @@ type Point struct {
 	Logins      int     `json:"logins"`
 	Latency     Latency `json:"latency"`
 	LoginCPU    float64 `json:"login_cpu_us,omitempty"` // the server's, per login
+	// Load is what the point is about if it is a multiple of the capacity.
+	Load *LoadResult `json:"load,omitempty"`
+}
+
+// LoadResult is what became of logins that were offered at a multiple of what the
+// server can do. Rates and counts are of the part of the point that was measured.
+type LoadResult struct {
+	Load     float64 `json:"load"`     // times the capacity; 0: the search for it
+	Capacity float64 `json:"capacity"` // logins per second
+	Goodput  float64 `json:"goodput"`  // logins per second that were let in
+	Share    float64 `json:"share"`    // of the best point's goodput
+	Seconds  float64 `json:"seconds"`
+	Attempts int     `json:"attempts"`
+	Returns  int     `json:"returns"`     // of them, by clients who had been sent away
+	Shed     int     `json:"shed"`        // sent away
+	Lost     int     `json:"unanswered"`  // not connected or not answered in time, or cut off
+	Unmade   int     `json:"not_offered"` // attempts that the client could not make
+	// RetryAfter is what those who were sent away were told, its count is theirs.
+	RetryAfter Latency     `json:"retry_after"`
+	Heartbeats *BeatResult `json:"heartbeats"` // of the standing crowd
+	Kicks      *KickResult `json:"kicks,omitempty"`
+	ServerCPU  float64     `json:"server_cpu_share"` // of one core
+	ClientCPU  float64     `json:"client_cpu_share"`
 }
 
 // DropResult is what became of users whose links ended all at once.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -135,6 +136,76 @@ func TestStormStops(t *testing.T) {
 	r, err := Storm(context.Background(), StormOptions{Options: f.short(), Conns: 20, Rates: []float64{0, 500, 0}})
 	if err != nil || !only(r, FaultLoginRefused) || len(r.Points) != 2 {
 		t.Errorf("%v, %s", err, r.Summary())
+	}
+}
+
+// TestStormLoads: callers who are sent away are counted, come back when they were
+// told unless they are rude, and are no fault; those who stand must lose nothing.
+func TestStormLoads(t *testing.T) {
+	const wait = 300
+	for _, rude := range []bool{false, true} {
+		f := newFake(t)
+		var mu sync.Mutex
+		refused := map[string]time.Time{}
+		f.onLogin = func(user string, n int, answer []byte) []byte {
+			mu.Lock()
+			defer mu.Unlock()
+			if at := refused[user]; !at.IsZero() && !rude && time.Since(at) < wait*time.Millisecond {
+				t.Errorf("%s is back after %v", user, time.Since(at))
+			}
+			delete(refused, user)
+			if n <= 60 || n%3 != 0 { // the crowd is let in
+				return answer
+			}
+			refused[user] = time.Now()
+			return codec.AppendLoginRefused(nil, &codec.LoginRefused{Code: codec.CodeOverloaded, Text: "later", MayReconnect: true, RetryAfterMS: wait})
+		}
+		o := StormOptions{
+			Options: f.options(), Conns: 20, Loads: []float64{1, 2}, Capacity: 100, Duration: time.Second, BeatRate: 100, KickRate: 10, Callers: 500, Rude: rude,
+		}
+		r, err := Storm(context.Background(), o)
+		if err != nil || !r.OK || len(r.Points) != 2 || len(r.Checks) != 2 {
+			t.Fatalf("rude %v: %v, %s", rude, err, r.Summary())
+		}
+		best := 0.0
+		for i, p := range r.Points {
+			l := p.Load
+			if l.Load != float64(i+1) || p.OfferedRate != 100*l.Load || l.Attempts == 0 || l.Shed == 0 || l.Lost != 0 || l.Unmade != 0 {
+				t.Errorf("rude %v: %+v", rude, *l)
+			}
+			if back := l.Returns > 0; back == rude {
+				t.Errorf("rude %v: %d came back as they were told", rude, l.Returns)
+			}
+			if l.RetryAfter.Count != int64(l.Shed) || l.RetryAfter.P50 < wait*999 || l.RetryAfter.P50 > wait*1001 {
+				t.Errorf("told %+v, %d shed", l.RetryAfter, l.Shed)
+			}
+			if l.Heartbeats.Answered == 0 || l.Kicks.Kicks != 8 || l.Goodput <= 0 {
+				t.Errorf("rude %v: %+v, heartbeats %+v, kicks %+v", rude, *l, *l.Heartbeats, *l.Kicks)
+			}
+			best = max(best, l.Share)
+		}
+		if best != 1 {
+			t.Errorf("the best point has a share of %v", best)
+		}
+	}
+}
+
+// TestStormCapacity: it is found first, and a link of the crowd that is lost is a fault.
+func TestStormCapacity(t *testing.T) {
+	f := newFake(t)
+	f.onBeat = func(user string, _ int) []byte {
+		if user == "t-0000000004" {
+			return nil
+		}
+		return codec.AppendEmpty(nil, codec.TypeHeartbeatOK)
+	}
+	o := StormOptions{Options: f.short(), Conns: 20, Loads: []float64{0.1}, Duration: time.Second, BeatRate: 100, Callers: 50, Window: 4}
+	r, err := Storm(context.Background(), o)
+	if err != nil || r.OK || r.Errors[FaultClosed] != 1 || len(r.Points) != 2 {
+		t.Fatalf("%v, %s", err, r.Summary())
+	}
+	if found, load := r.Points[0].Load, r.Points[1].Load; found.Load != 0 || found.Goodput <= 0 || load.Capacity != found.Goodput {
+		t.Errorf("found %+v, then %+v", *found, *load)
 	}
 }
 

@@ -3,7 +3,7 @@
 # check_server ends it by SIGTERM and fails if it exits other than 0 or has logged an error.
 start_server() {
   work=$(mktemp -d)
-  bin/rollcall serve --dev --data-dir "$work/data" --durability "${DURABILITY:-memory}" --listen-native 127.0.0.1:0 --listen-mqtt off --listen-api 127.0.0.1:0 --listen-admin 127.0.0.1:0 "$@" \
+  bin/rollcall serve --dev --data-dir "$work/data" --durability "${DURABILITY:-memory}" --listen-native 127.0.0.1:0 --listen-ws 127.0.0.1:0 --listen-mqtt 127.0.0.1:0 --listen-api 127.0.0.1:0 --listen-admin 127.0.0.1:0 "$@" \
     >"$work/out" 2>"$work/log" &
   server=$!
   trap 'kill "$server" 2>/dev/null && wait "$server" || true; rm -rf "$work"' EXIT

@@ -14,12 +14,30 @@ type StormOptions struct {
 	// Rates are the offered rates, one point of the curve each, in logins per
 	// second; 0 = everybody at once. Default 0 alone.
 	Rates []float64
+
+	// Loads, if there are any, replace Rates: multiples of the capacity at which
+	// logins are offered for Duration each, while a standing crowd of Conns sends
+	// heartbeats and some of it is kicked.
+	Loads    []float64
+	Capacity float64       // logins per second; 0: found first, by Window callers who take turns
+	Duration time.Duration // default 10 s; the first fifth is not measured
+	BeatRate float64       // heartbeats of the crowd per second; default a fifth of Conns
+	KickRate float64       // kicks per second; default 10
+	Callers  int           // users who log in; default 10,000
+	Window   int           // default 128
+	// Rude callers do not wait for as long as they are told: all come back at once.
+	Rude bool
 }
 
 func (o *StormOptions) validate() error {
 	o.Conns = cmp.Or(o.Conns, 5000)
 	if len(o.Rates) == 0 {
 		o.Rates = []float64{0}
+	}
+	if len(o.Loads) > 0 {
+		if err := o.validateLoads(); err != nil {
+			return err
+		}
 	}
 	if o.Conns < 1 {
 		return fmt.Errorf("links must be at least 1, got %d", o.Conns)
@@ -38,6 +56,9 @@ func (o *StormOptions) validate() error {
 func Storm(ctx context.Context, o StormOptions) (*Result, error) {
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrOptions, err)
+	}
+	if len(o.Loads) > 0 {
+		return overload(ctx, &o)
 	}
 	res := &Result{Scenario: "storm", Started: time.Now(), OK: true, Errors: map[Fault]uint64{}}
 	m, err := newMeter(o.ServerPID)

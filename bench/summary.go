@@ -29,6 +29,12 @@ func (r *Result) Summary() string {
 		line("  query %4d  %.0f requests/s, %.0f ids/s; %s", q.IDs, q.Rate, q.IDRate, q.Latency)
 	}
 	for _, p := range r.Points {
+		if p.Load != nil {
+			for _, text := range p.load() {
+				line("  %s", text)
+			}
+			continue
+		}
 		line("  offered %s: %d logins, %.0f/s, %.1f us CPU each; %s", rateText(p.OfferedRate), p.Logins, p.Rate, p.LoginCPU, p.Latency)
 	}
 	if d := r.Drop; d != nil {
@@ -51,6 +57,11 @@ func (r *Result) Summary() string {
 			line("              data and log are in %s", l.Dir)
 		}
 	}
+	for i := range r.Hostile {
+		h := &r.Hostile[i]
+		line("  %-18s login p99 %.1f ms, %.1f x normal; memory %.0f MB, at most %.0f; %s", h.Name, float64(h.AttackP99)/1000, h.Ratio(), float64(h.MemoryBefore)/1e6, float64(h.MemoryPeak)/1e6,
+			map[bool]string{true: "nobody noticed", false: "NOTICED"}[len(h.Wrong) == 0])
+	}
 	if r.Stopped != "" {
 		line("  stopped     %s", r.Stopped)
 	}
@@ -64,6 +75,28 @@ func (r *Result) Summary() string {
 		line("              %s", s)
 	}
 	return b.String()
+}
+
+// load is a point of a multiple of the capacity in a few lines.
+func (p *Point) load() []string {
+	l := p.Load
+	what := fmt.Sprintf("%v x capacity (%.0f/s)", l.Load, p.OfferedRate)
+	if l.Load == 0 {
+		what = "capacity"
+	}
+	lines := []string{
+		fmt.Sprintf("%s: goodput %.0f/s, %.0f %% of the best; %s", what, l.Goodput, 100*l.Share, p.Latency),
+		fmt.Sprintf("            %d attempts, %d of them returns; %d shed, %d unanswered, %d not offered; CPU server %.2f, client %.2f",
+			l.Attempts, l.Returns, l.Shed, l.Lost, l.Unmade, l.ServerCPU, l.ClientCPU),
+		fmt.Sprintf("            heartbeats %d sent, %d answered; %s", l.Heartbeats.Sent, l.Heartbeats.Answered, l.Heartbeats.Latency),
+	}
+	if l.Shed > 0 {
+		lines = append(lines, fmt.Sprintf("            told to come back after %s", l.RetryAfter))
+	}
+	if l.Kicks != nil {
+		lines = append(lines, fmt.Sprintf("            kicks %d; notice after the answer %s", l.Kicks.Kicks, l.Kicks.Notice))
+	}
+	return lines
 }
 
 func (r *Result) verdict() string {

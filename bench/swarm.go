@@ -37,6 +37,11 @@ type swarm struct {
 	step     func(now time.Duration) (next time.Duration, done bool)
 	// notice is called when the server forces a link offline; true if that was wished for.
 	notice func(l *link, m *codec.ForcedOffline) bool
+	// turnedAway is called when a login is refused, pardon when a link fails; true if
+	// that was to be expected: then it is no fault.
+	turnedAway func(l *link, m *codec.LoginRefused) bool
+	pardon     func(l *link, kind Fault) bool
+	frames     map[int][]byte // Login frames made ahead, by user
 
 	// Owned by run.
 	links  []link
@@ -107,7 +112,9 @@ func newSwarm(o *Options, pop *population, f *faults, n int) (*swarm, error) {
 		tongue: newTongue(o.Protocol, o.Target), links: make([]link, n), buf: make([]byte, 64<<10),
 		login: newHistogram(), logout: newHistogram(), beat: newHistogram(),
 		loggedIn: func(*link) {}, ended: func(*link, bool) {},
-		notice: func(*link, *codec.ForcedOffline) bool { return false },
+		notice:     func(*link, *codec.ForcedOffline) bool { return false },
+		turnedAway: func(*link, *codec.LoginRefused) bool { return false },
+		pardon:     func(*link, Fault) bool { return false },
 	}
 	if o.TLS == nil {
 		return s, nil
@@ -332,11 +339,15 @@ func (s *swarm) hello(l *link) bool {
 
 // sendLogin sends the login; false if the connection failed.
 func (s *swarm) sendLogin(l *link) bool {
-	var m codec.Login
-	s.pop.login(l.user, &m)
-	s.out = s.tongue.login(s.out[:0], &m)
+	frame := s.frames[l.user]
+	if frame == nil {
+		var m codec.Login
+		s.pop.login(l.user, &m)
+		s.out = s.tongue.login(s.out[:0], &m)
+		frame = s.out
+	}
 	l.state, l.sent = linkLoggingIn, s.now()
-	return s.send(l, s.out)
+	return s.send(l, frame)
 }
 
 // send writes p, which always fits into an empty socket buffer.
@@ -406,7 +417,9 @@ func (s *swarm) gone(l *link, how string) {
 
 // fail counts what went wrong with a link and closes it.
 func (s *swarm) fail(l *link, kind Fault, format string, args ...any) {
-	s.faults.add(kind, format, args...)
+	if !s.pardon(l, kind) {
+		s.faults.add(kind, format, args...)
+	}
 	s.close(l, false)
 }
 

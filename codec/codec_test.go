@@ -205,7 +205,7 @@ func TestFrameTable(t *testing.T) {
 }
 
 func TestCodeTable(t *testing.T) {
-	names := make(map[string]bool)
+	names, closes := make(map[string]bool), make(map[uint16]bool)
 	for i, info := range Codes {
 		if i > 0 && info.Code <= Codes[i-1].Code {
 			t.Errorf("row %d: code %d after %d", i, info.Code, Codes[i-1].Code)
@@ -216,6 +216,12 @@ func TestCodeTable(t *testing.T) {
 		names[info.Name] = true
 		if info.Text == "" || len(info.Text) > MaxText || strings.ContainsAny(info.Text, "|\n") {
 			t.Errorf("code %d: text %q", info.Code, info.Text)
+		}
+		switch c := info.WSClose; {
+		case c >= 4000 && c <= 4999 && closes[c], c < 1001 || (c > 1003 && c < 1007) || (c > 1013 && c < 4000) || c > 4999:
+			t.Errorf("code %d: WebSocket close %d is taken or none to send", info.Code, c)
+		default:
+			closes[c] = true
 		}
 		if info.Code.String() != info.Name {
 			t.Errorf("code %d is printed as %q", uint32(info.Code), info.Code)

@@ -178,13 +178,13 @@ func platformsTable() string {
 }
 
 func codesTable() string {
-	s := "| code | name | text | may reconnect |\n| --- | --- | --- | --- |\n"
+	s := "| code | name | text | may reconnect | WebSocket close |\n| --- | --- | --- | --- | --- |\n"
 	for _, info := range Codes {
 		may := "no"
 		if info.Reconnect {
 			may = "yes"
 		}
-		s += fmt.Sprintf("| %d | %s | %s | %s |\n", uint32(info.Code), info.Name, info.Text, may)
+		s += fmt.Sprintf("| %d | %s | %s | %s | %d |\n", uint32(info.Code), info.Name, info.Text, may, info.WSClose)
 	}
 	return s
 }

@@ -59,8 +59,8 @@ func (r refusedReason) code() codec.Code {
 }
 
 // mayOpen takes a place for the link of c wherever places are counted, or none.
-// It asks first what costs least; addresses before MaxLinks, so that in a flood
-// from some of them it shows which.
+// What limits an address stands before what all share, the node's rate and places:
+// a flood from one address must not use up what is everybody's.
 func (l *Loop) mayOpen(c Conn, p presence.Protocol) (admission.Hold, refusedReason) {
 	core := l.core
 	switch {
@@ -70,23 +70,32 @@ func (l *Loop) mayOpen(c Conn, p presence.Protocol) (admission.Hold, refusedReas
 		return admission.Hold{}, refusedSlots
 	case core.memoryFull.Load():
 		return admission.Hold{}, refusedMemory
-	case !core.accepts.Take(core.acceptRate, l.nowNS()):
-		return admission.Hold{}, refusedRate
 	}
 	hold, no := l.admitAddress(c)
+	if no == notRefused {
+		no = l.takePlace(p)
+	}
 	if no != notRefused {
-		return hold, no
+		core.gate.Release(hold)
+		return admission.Hold{}, no
+	}
+	return hold, notRefused
+}
+
+// takePlace takes one of the node's places.
+func (l *Loop) takePlace(p presence.Protocol) refusedReason {
+	core := l.core
+	if !core.accepts.Take(core.acceptRate, l.nowNS()) {
+		return refusedRate
 	}
 	if !core.admit(p) {
-		core.gate.Release(hold)
-		return admission.Hold{}, refusedFull
+		return refusedFull
 	}
 	if !l.takeUnauthenticated() {
 		core.gone(p)
-		core.gate.Release(hold)
-		return admission.Hold{}, refusedUnauthenticated
+		return refusedUnauthenticated
 	}
-	return hold, notRefused
+	return notRefused
 }
 
 // nowNS is the time as token buckets count it.
@@ -97,7 +106,11 @@ func (l *Loop) admitAddress(c Conn) (admission.Hold, refusedReason) {
 	if !l.core.gate.Tracks() {
 		return admission.Hold{}, notRefused
 	}
-	hold, no := l.core.gate.Admit(addrPort(c.RemoteAddr()).Addr(), l.nowNS())
+	ip := addrPort(c.RemoteAddr()).Addr()
+	if within(l.core.o.UnlimitedNetworks, ip) {
+		return admission.Hold{}, notRefused
+	}
+	hold, no := l.core.gate.Admit(ip, l.nowNS())
 	if no != admission.Admitted {
 		return hold, addressRefusalBase + refusedReason(no)
 	}
@@ -113,6 +126,7 @@ func (l *Loop) located(s *Session) {
 		return
 	}
 	l.core.m.refused[no].Inc()
+	l.core.accepts.Return(l.core.acceptRate) // as for an address that is known at accept
 	fx := l.effects()
 	s.refused(no.code(), "", fx)
 	fx.end, fx.why = endClose, closeAddressLimited

@@ -104,14 +104,35 @@ func TestRefusedReasons(t *testing.T) {
 
 func addressReason(r admission.Refusal) refusedReason { return addressRefusalBase + refusedReason(r) }
 
+// Addresses of an unlimited network are not counted, and limit no others.
+func TestUnlimitedNetworks(t *testing.T) {
+	r := newRig(t, func(o *Options) {
+		o.PerIP, o.PerNet64 = admission.Limits{Links: 1}, admission.Limits{Links: 1}
+		o.UnlimitedNetworks = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("2001:db8::/48")}
+	})
+	for range 5 {
+		r.mustOpen(someIP)
+		r.mustOpen("2001:db8::1")
+	}
+	for _, addr := range []string{otherIP, "2001:db8:1::1"} {
+		r.mustOpen(addr)
+		if k, _ := r.from(addr); k != nil {
+			t.Fatalf("%s is limited and was let in twice", addr)
+		}
+	}
+}
+
 // A rate that is used up comes back with time.
 func TestRateRecovers(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.AcceptRate = 2; o.PerIP = admission.Limits{Rate: 1, Burst: 1} })
 	r.mustOpen(someIP)
-	r.wantClosedDoor(someIP, addressReason(admission.IPRate), codec.CodeAddressLimited)
-	r.wantClosedDoor(otherIP, refusedRate, codec.CodeOverloaded) // two were accepted in this second
-	r.clk.Advance(500 * time.Millisecond)
+	for range 10 { // no address uses up the node's rate by being refused
+		r.wantClosedDoor(someIP, addressReason(admission.IPRate), codec.CodeAddressLimited)
+	}
 	r.mustOpen(otherIP)
+	r.wantClosedDoor("192.0.2.3", refusedRate, codec.CodeOverloaded) // two were let in within this second
+	r.clk.Advance(500 * time.Millisecond)
+	r.mustOpen("192.0.2.4")
 	r.clk.Advance(500 * time.Millisecond)
 	r.mustOpen(someIP)
 }
@@ -294,7 +315,7 @@ func TestNewcomersBounded(t *testing.T) {
 // Behind a load balancer its clients are counted, each by its own address, once
 // that is known; the balancer's own address is not.
 func TestLimitsBehindProxy(t *testing.T) {
-	r := newRig(t, fromBalancers, func(o *Options) { o.PerIP.Links = 1 })
+	r := newRig(t, fromBalancers, func(o *Options) { o.PerIP.Links, o.AcceptRate = 1, 4 })
 	from := func(addr string) *proxied {
 		k := r.openProxied()
 		k.send(proxyHeader(2, netip.MustParseAddrPort(addr+":50123"), serviceAddr)...)
@@ -319,6 +340,13 @@ func TestLimitsBehindProxy(t *testing.T) {
 	from("203.0.113.1").wantState("free") // its address is forgotten, its place is not
 	a.fin()
 	from("203.0.113.1").wantState("new")
+	for range 10 { // as many as the node lets in a second: those refused took nothing of that
+		from("203.0.113.1").wantState("free")
+	}
+	from("203.0.113.3").wantState("new")
+	if s, _ := r.loop.Open(&fakeConn{}, 0, r.core.Now()); s != nil {
+		t.Fatal("a fifth link in a second was let in")
+	}
 }
 
 // BenchmarkOpen is a link from accept to close without a word, with all limits on.
@@ -345,4 +373,15 @@ func BenchmarkOpen(b *testing.B) {
 			}
 		})
 	}
+	b.Run("refused", func(b *testing.B) {
+		r := newRig(b, func(o *Options) { o.PerIP = admission.Limits{Rate: 0.001} })
+		conn := &fakeConn{addr: net.TCPAddrFromAddrPort(netip.MustParseAddrPort(someIP + ":4711"))}
+		r.loop.Open(conn, 0, r.core.Now())
+		b.ReportAllocs()
+		for b.Loop() {
+			if s, _ := r.loop.Open(conn, 0, r.core.Now()); s != nil {
+				b.Fatal("let in")
+			}
+		}
+	})
 }

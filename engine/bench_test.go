@@ -94,6 +94,7 @@ func BenchmarkLogin(b *testing.B) {
 	for b.Loop() {
 		s, c := r.quietLink()
 		r.loop.Data(s, frames[i%len(frames)], now)
+		r.takesTurn(s)
 		if s.State() != "online" {
 			b.Fatal(s.State())
 		}
@@ -113,6 +114,7 @@ func BenchmarkNotice(b *testing.B) {
 	for b.Loop() {
 		s, c := r.quietLink()
 		r.loop.Data(s, in, now)
+		r.takesTurn(s)
 		r.core.ForcedOffline([]directory.Notice{{Link: s.ID(), Cause: directory.CauseAnotherLogin}})
 		r.loop.Run(now)
 		r.loop.Closed(s, c, errFIN, now)
@@ -130,6 +132,7 @@ func BenchmarkSilence(b *testing.B) {
 		for range n {
 			s, _ := r.quietLink()
 			r.loop.Data(s, in, r.core.Now())
+			r.takesTurn(s)
 		}
 		r.clk.Advance(61 * time.Second)
 		b.StartTimer()

@@ -9,6 +9,8 @@ import (
 	"github.com/rollcall-im/rollcall/internal/admission"
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/presence"
+	"github.com/rollcall-im/rollcall/internal/storm"
+	"github.com/rollcall-im/rollcall/internal/usersig"
 )
 
 // Core is the engine without sockets: all loops of a node and what they share.
@@ -22,6 +24,8 @@ type Core struct {
 	empty      chan struct{} // gets a token when the last link is gone while the node stops
 	gate       *admission.Gate
 	acceptRate admission.Rate
+	sigs       *usersig.Cache // the UserSigs found good of late, nil if none are kept
+	penalties  *storm.Penalties
 
 	// Atomic.
 	links           atomic.Int64
@@ -41,7 +45,12 @@ func NewCore(o Options) (*Core, error) {
 	if seed == 0 {
 		seed = rand.Uint64()
 	}
-	c := &Core{o: o, m: newCounters(o.Metrics), epoch: o.Clock.Now(), empty: make(chan struct{}, 1)}
+	c := &Core{
+		o: o, m: newCounters(o.Metrics), penalties: o.newPenalties(), epoch: o.Clock.Now(), empty: make(chan struct{}, 1),
+	}
+	if o.SigCache > 0 {
+		c.sigs = usersig.NewCache(o.SigCache)
+	}
 	gate, err := admission.New(admission.Options{
 		IP: o.PerIP, Net: o.PerNet64, Addresses: o.TrackedAddresses, MaxLinks: o.MaxLinks, Key: [2]uint64{seed, rand.Uint64()},
 	})

@@ -35,6 +35,9 @@ type dialectID uint8
 
 const (
 	speaksNative dialectID = iota
+	speaksWSHandshake
+	speaksWSNative
+	speaksWSJSON
 	speaksMQTTConnect
 	speaksMQTT311
 	speaksMQTT5
@@ -45,6 +48,9 @@ const (
 // dialects holds what can be spoken. Immutable.
 var dialects = [numDialects]dialect{
 	speaksNative:      native{},
+	speaksWSHandshake: wsHandshake{},
+	speaksWSNative:    wsNative{},
+	speaksWSJSON:      wsJSON{},
 	speaksMQTTConnect: mqttConnect{},
 	speaksMQTT311:     mqttLink{v: mqtt.V311},
 	speaksMQTT5:       mqttLink{v: mqtt.V5},
@@ -54,6 +60,7 @@ var dialects = [numDialects]dialect{
 // firstDialect is how a link of each protocol begins.
 var firstDialect = map[presence.Protocol]dialectID{
 	presence.ProtocolNative: speaksNative,
+	presence.ProtocolWS:     speaksWSHandshake,
 	presence.ProtocolMQTT:   speaksMQTTConnect,
 }
 

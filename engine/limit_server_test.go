@@ -23,6 +23,7 @@ import (
 
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/embedded"
+	"github.com/rollcall-im/rollcall/internal/presence"
 	"github.com/rollcall-im/rollcall/internal/webhook"
 )
 
@@ -32,6 +33,8 @@ import (
 //
 //	bare      gnet alone: answers 16 bytes to whatever comes
 //	rollcall  the engine, the embedded directory and the webhook dispatcher, as cmd/rollcall puts them together
+//	ws        the same, spoken to over WebSocket, rollcall.v1
+//	wsjson    and rollcall.json.v1
 
 // limitServerEnv names the server that this process shall be.
 const limitServerEnv = "ROLLCALL_LIMIT_SERVER"
@@ -96,7 +99,9 @@ func startLimit(kind string) (addr string, counts limitCounts, err error) {
 	case "bare":
 		return startBare()
 	case "rollcall":
-		return startRollcall()
+		return startRollcall(presence.ProtocolNative)
+	case "ws", "wsjson":
+		return startRollcall(presence.ProtocolWS)
 	}
 	return "", counts, fmt.Errorf("unknown server %q", kind)
 }
@@ -182,19 +187,19 @@ func startBare() (addr string, counts limitCounts, err error) {
 	return a.String(), limitCounts{links: e.CountConnections}, nil
 }
 
-func startRollcall() (addr string, counts limitCounts, err error) {
+func startRollcall(p presence.Protocol) (addr string, counts limitCounts, err error) {
 	dir, err := newLimitDirectory()
 	if err != nil {
 		return "", counts, err
 	}
-	e, err := New(Options{Listeners: nativeAt("127.0.0.1:0"), Loops: limitServerLoops(), Directory: dir})
+	e, err := New(Options{Listeners: []Listener{{Name: p.String(), Address: "127.0.0.1:0", Protocol: p}}, Loops: limitServerLoops(), Directory: dir})
 	if err != nil {
 		return "", counts, err
 	}
 	if err := e.Start(); err != nil {
 		return "", counts, err
 	}
-	return e.Addr(listenerNative), limitCounts{e.core.Links, e.core.m.received.Get}, nil
+	return e.Addr(p.String()), limitCounts{e.core.Links, e.core.m.received.Get}, nil
 }
 
 // newLimitDirectory returns a directory with the app of the tests and a webhook

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"encoding/binary"
 	"flag"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rollcall-im/rollcall/codec"
+	"github.com/rollcall-im/rollcall/codec/ws"
 	"github.com/rollcall-im/rollcall/internal/admission"
 	"github.com/rollcall-im/rollcall/internal/clock"
 	"github.com/rollcall-im/rollcall/internal/presence"
@@ -37,43 +39,68 @@ type limitClient struct {
 	epoll  int
 	server unix.SockaddrInet4
 	source unix.SockaddrInet4
+	hello  []byte // what comes before the login and is answered by HTTP; nil = nothing
 	logins [][]byte
+	beat   []byte
 	fds    []int
 	events []unix.EpollEvent
 	buf    []byte
 }
 
-func newLimitClient(tb testing.TB, addr string, n int) *limitClient {
+func newLimitClient(tb testing.TB, s *limitServer, n int) *limitClient {
 	tb.Helper()
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { unix.Close(epoll) })
-	ap := netip.MustParseAddrPort(addr)
+	ap := netip.MustParseAddrPort(s.addr)
 	c := &limitClient{
 		tb: tb, epoll: epoll, fds: make([]int, n), events: make([]unix.EpollEvent, limitWindow), buf: make([]byte, 4096),
 		server: unix.SockaddrInet4{Port: int(ap.Port()), Addr: ap.Addr().As4()},
 	}
+	speak := limitSpeech(s.kind)
+	c.hello, c.beat = speak.hello, speak.beat
 	for i := range n {
-		c.logins = append(c.logins, limitLogin(tb, i))
+		c.logins = append(c.logins, speak.login(limitLogin(tb, i)))
 	}
 	return c
 }
 
+// speech is how a client speaks to a kind of server.
+type speech struct {
+	hello, beat []byte
+	login       func(*codec.Login) []byte
+}
+
+func limitSpeech(kind string) speech {
+	if kind != "ws" && kind != "wsjson" {
+		return speech{beat: heartbeat, login: loginFrame}
+	}
+	k, protocol := wsLink{json: kind == "wsjson"}, wsNativeName
+	if k.json {
+		protocol = wsJSONName
+	}
+	return speech{
+		hello: ws.AppendRequest(nil, &ws.Request{Host: "rollcall.example.com", Protocols: []string{protocol}, Origin: "https://chat.example.com"}),
+		beat:  wsFrame(k.kind(), true, string(k.empty(codec.TypeHeartbeat))),
+		login: func(m *codec.Login) []byte { return wsFrame(k.kind(), true, string(k.loginBytes(m))) },
+	}
+}
+
 // limitLogin is a login as it comes from a real client: a user id of 16 bytes, a
 // device id of 36, some hundred versions and models.
-func limitLogin(tb testing.TB, i int) []byte {
+func limitLogin(tb testing.TB, i int) *codec.Login {
 	user := fmt.Sprintf("user-%011d", i)
 	sig, err := usersig.Sign(testSecret, testApp, user, time.Now().Unix(), 86400, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return loginFrame(&codec.Login{
+	return &codec.Login{
 		SDKAppID: testApp, UserID: []byte(user), UserSig: []byte(sig), Platform: codec.Platforms()[i%len(codec.Platforms())],
 		DeviceID:   fmt.Appendf(nil, "%08x-0000-4000-8000-%012x", uint32(i)*2654435761, i),
 		SDKVersion: fmt.Appendf(nil, "8.%d.%d", i%7, i%31), DeviceModel: fmt.Appendf(nil, "Model %c-%d", 'A'+i%2, i%199),
-	})
+	}
 }
 
 // nextSource takes a fresh loopback address, so that ports in TIME_WAIT are in
@@ -95,6 +122,10 @@ func (c *limitClient) check(err error) {
 // open connects link i and sends its login.
 func (c *limitClient) open(i int) {
 	c.connect(i)
+	if c.hello != nil {
+		c.send(i, c.hello) // loggedIn goes on
+		return
+	}
 	c.send(i, c.logins[i])
 }
 
@@ -116,8 +147,8 @@ func (c *limitClient) send(i int, p []byte) {
 	c.check(err)
 }
 
-// answers waits for answers and shows each to f.
-func (c *limitClient) answers(f func(i int, p []byte)) (n int) {
+// answers waits for answers, shows each to f and returns how many f counts.
+func (c *limitClient) answers(f func(i int, p []byte) (counts bool)) (counted int) {
 	n, err := unix.EpollWait(c.epoll, c.events, 10_000)
 	if err == unix.EINTR {
 		return 0
@@ -132,9 +163,11 @@ func (c *limitClient) answers(f func(i int, p []byte)) (n int) {
 		if got == 0 {
 			c.tb.Fatalf("the server closed link %d", ev.Pad)
 		}
-		f(int(ev.Pad), c.buf[:got])
+		if f(int(ev.Pad), c.buf[:got]) {
+			counted++
+		}
 	}
-	return n
+	return counted
 }
 
 // pace waits until the n-th start since began is due, or something has arrived.
@@ -155,7 +188,7 @@ func (c *limitClient) pace(began time.Time, n int) bool {
 
 // rounds has every link start something, a window of them at a time, and waits
 // for one answer to each.
-func (c *limitClient) rounds(n int, start func(i int), answered func(i int, p []byte)) {
+func (c *limitClient) rounds(n int, start func(i int), answered func(i int, p []byte) bool) {
 	began := time.Now()
 	for begun, done := 0, 0; done < n; {
 		for ; begun < n && begun-done < limitWindow && c.pace(began, begun); begun++ {
@@ -167,11 +200,22 @@ func (c *limitClient) rounds(n int, start func(i int), answered func(i int, p []
 	}
 }
 
-func (c *limitClient) loggedIn(_ int, p []byte) {
-	if p[0] != byte(codec.TypeLoginOK) && p[0] != 0 {
+// loggedIn takes the answer to a login, or to the handshake before it.
+func (c *limitClient) loggedIn(i int, p []byte) bool {
+	switch {
+	case c.hello != nil && bytes.HasPrefix(p, []byte("HTTP/1.1 101 ")):
+		c.send(i, c.logins[i])
+		return false
+	case c.hello != nil && (bytes.Contains(p, []byte(`{"Type":"LoginOK"`)) || p[2] == byte(codec.TypeLoginOK)):
+	case c.hello == nil && (p[0] == byte(codec.TypeLoginOK) || p[0] == 0):
+	default:
 		c.tb.Fatalf("the login was answered by %x", p)
 	}
+	return true
 }
+
+// any counts every answer.
+func (c *limitClient) any(int, []byte) bool { return true }
 
 func (c *limitClient) close(i int) { unix.Close(c.fds[i]) }
 
@@ -182,14 +226,17 @@ func (c *limitClient) login(from, to int) {
 
 // storm has n links connect, log in and go.
 func (c *limitClient) storm(n int) {
-	c.rounds(n, c.open, func(i int, p []byte) {
-		c.loggedIn(i, p)
+	c.rounds(n, c.open, func(i int, p []byte) bool {
+		if !c.loggedIn(i, p) {
+			return false
+		}
 		c.close(i)
+		return true
 	})
 }
 
 // limitKinds are the servers side by side.
-var limitKinds = []string{"bare", "rollcall"}
+var limitKinds = []string{"bare", "rollcall", "ws", "wsjson"}
 
 // BenchmarkLink holds limit.links links and reports what one costs the server:
 // CPU time to accept and log in, for a heartbeat and at the end (FIN), and bytes
@@ -203,7 +250,7 @@ func BenchmarkLink(b *testing.B) {
 			for range b.N {
 				b.StopTimer()
 				s := startLimitServer(b, kind)
-				c := newLimitClient(b, s.addr, n)
+				c := newLimitClient(b, s, n)
 				b.StartTimer()
 				measureLinks(b, s, c, n)
 				s.stop()
@@ -228,7 +275,7 @@ func measureLinks(b *testing.B, s *limitServer, c *limitClient, n int) {
 			s.ask(fmt.Sprintf("profile %s/%s.heap", *limitProfile, s.kind))
 		}
 		began = s.cpu()
-		c.rounds(n, func(i int) { c.send(i, heartbeat) }, func(int, []byte) {})
+		c.rounds(n, func(i int) { c.send(i, c.beat) }, c.any)
 		s.report(b, began, n, "us/beat")
 		began = s.cpu()
 		for i := range n {
@@ -246,7 +293,7 @@ func BenchmarkStorm(b *testing.B) {
 		b.Run(kind, func(b *testing.B) {
 			n := *limitLinks
 			s := startLimitServer(b, kind)
-			c := newLimitClient(b, s.addr, n)
+			c := newLimitClient(b, s, n)
 			c.storm(n / 10)
 			s.gone()
 			s.profile(b, "storm", func() {
@@ -297,13 +344,14 @@ func linkLife(tb testing.TB, users int) func(i int) {
 	r.loop.Attach(&quietDriver{})
 	frames := make([][]byte, users)
 	for i := range frames {
-		frames[i] = limitLogin(tb, i)
+		frames[i] = loginFrame(limitLogin(tb, i))
 	}
 	c := &quietConn{fakeConn{addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 12345}}}
 	return func(i int) {
 		now := r.core.Now()
 		s, _ := r.loop.Open(c, 0, now)
 		r.loop.Data(s, frames[i%len(frames)], now)
+		r.takesTurn(s)
 		if s.state != stateOnline {
 			tb.Fatal(s.State())
 		}
@@ -330,9 +378,15 @@ func TestLinkLifeAllocations(t *testing.T) {
 // An idle link holds no buffer, however its frames came: halves of frames wait in
 // one of gnet's, of a KiB at least, which must go back when the rest is there.
 func TestIdleLinkHoldsNoBuffer(t *testing.T) {
+	for _, kind := range []string{"rollcall", "ws", "wsjson"} {
+		t.Run(kind, func(t *testing.T) { testHoldsNoBuffer(t, kind) })
+	}
+}
+
+func testHoldsNoBuffer(t *testing.T, kind string) {
 	const n = 300
-	s := startLimitServer(t, "rollcall")
-	c := newLimitClient(t, s.addr, 3*n)
+	s := startLimitServer(t, kind)
+	c := newLimitClient(t, s, 3*n)
 	t.Cleanup(func() {
 		for _, fd := range c.fds {
 			unix.Close(fd)
@@ -342,7 +396,7 @@ func TestIdleLinkHoldsNoBuffer(t *testing.T) {
 	begin := s.memory()
 	c.login(n, 2*n)
 	whole := s.memory()
-	bytes := 0
+	bytes := 3 * n * len(c.hello)
 	for _, p := range c.logins[:2*n] {
 		bytes += len(p)
 	}
@@ -359,17 +413,43 @@ func TestIdleLinkHoldsNoBuffer(t *testing.T) {
 			c.send(2*n+i, rest)
 		}
 		for left := n; left > 0; {
-			left -= c.answers(func(int, []byte) {})
+			left -= c.answers(c.any)
 		}
 	}
 	for i := range n {
 		c.connect(2*n + i)
 	}
+	if c.hello != nil {
+		c.rounds(n, func(i int) { c.send(2*n+i, c.hello) }, c.any)
+	}
 	halves(func(i int) []byte { return c.logins[2*n+i] })
-	halves(func(int) []byte { return heartbeat })
+	halves(func(int) []byte { return c.beat })
 	more := s.memory().heap - whole.heap - (whole.heap - begin.heap)
 	if perLink := more / n; perLink > 512 {
 		t.Errorf("a link whose frames came in halves holds %d bytes more than one whose came whole", perLink)
+	}
+}
+
+// An idle WebSocket link costs at most 100 B more than a native one.
+func TestIdleWebSocketCosts(t *testing.T) {
+	const n = 1500
+	perLink := make(map[string]int64)
+	for _, kind := range []string{"rollcall", "ws", "wsjson"} {
+		s := startLimitServer(t, kind)
+		c := newLimitClient(t, s, 2*n)
+		c.login(0, n) // tables that grow in steps
+		low := s.memory()
+		c.login(n, 2*n)
+		perLink[kind] = (s.memory().heap - low.heap) / n
+		for i := range c.fds {
+			c.close(i)
+		}
+		s.stop()
+	}
+	for _, kind := range []string{"ws", "wsjson"} {
+		if more := perLink[kind] - perLink["rollcall"]; more > 100 {
+			t.Errorf("%s: %d bytes a link, %d more than a native one", kind, perLink[kind], more)
+		}
 	}
 }
 

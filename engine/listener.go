@@ -53,7 +53,7 @@ func (o *Options) validateListeners() error {
 		if _, ok := firstDialect[lis.Protocol]; !ok {
 			return fmt.Errorf("engine: Listener %q: protocol %v is not spoken here", lis.Name, lis.Protocol)
 		}
-		if err := validateNetworks(lis.ProxyNetworks); err != nil {
+		if err := validateNetworks("ProxyNetworks", lis.ProxyNetworks); err != nil {
 			return fmt.Errorf("engine: Listener %q: %w", lis.Name, err)
 		}
 		open = append(open, lis)
@@ -64,13 +64,23 @@ func (o *Options) validateListeners() error {
 
 // validateNetworks wants what netip.Prefix.Contains can match: addresses of
 // clients come here without a zone, and those of IPv4 as IPv4.
-func validateNetworks(networks []netip.Prefix) error {
+func validateNetworks(name string, networks []netip.Prefix) error {
 	for _, n := range networks {
 		if !n.IsValid() || n.Addr().Is4In6() {
-			return fmt.Errorf("ProxyNetworks has %v, want networks like 10.0.0.0/8 or 2001:db8::/32", n)
+			return fmt.Errorf("%s has %v, want networks like 10.0.0.0/8 or 2001:db8::/32", name, n)
 		}
 	}
 	return nil
+}
+
+// within reports whether one of the networks has the address.
+func within(networks []netip.Prefix, ip netip.Addr) bool {
+	for _, n := range networks {
+		if n.Contains(ip.WithZone("")) {
+			return true
+		}
+	}
+	return false
 }
 
 // wireOf is what a new link of listener i has as Session.wire.

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"math"
@@ -12,19 +11,20 @@ import (
 	"github.com/rollcall-im/rollcall/codec"
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/presence"
+	"github.com/rollcall-im/rollcall/internal/storm"
 	"github.com/rollcall-im/rollcall/internal/ticket"
 	"github.com/rollcall-im/rollcall/internal/usersig"
 )
 
 // loginCall is a login on its way through the Directory.
 type loginCall struct {
-	op        directory.LoginOp
-	item      item
-	loop      *Loop
-	app       *directory.App // the settings that the login was checked with
-	sig       []byte         // the UserSig to fall back on if the ticket turns out revoked
-	sigEndMS  int64          // end of the UserSig that stands behind the login, 0 = unknown
-	silenceMS uint32         // the client may be silent so long, whatever the app says
+	op       directory.LoginOp
+	item     item
+	loop     *Loop
+	app      *directory.App // the settings that the login was checked with
+	sig      []byte         // the UserSig to fall back on if the ticket turns out revoked
+	sigEndMS int64          // end of the UserSig that stands behind the login, 0 = unknown
+	flight   storm.Flight
 }
 
 // credential is what a login has proved.
@@ -35,47 +35,36 @@ type credential struct {
 
 // refusal says no to a login. The zero value is a yes.
 type refusal struct {
-	code codec.Code
-	text string
-}
-
-// login takes the login, which it does not keep: check, then ask the Directory.
-func (l *Loop) login(s *Session, m *codec.Login, fx *effects) { l.loginFor(s, m, 0, fx) }
-
-// loginFor is login of a client that may be silent for silenceMS at least.
-func (l *Loop) loginFor(s *Session, m *codec.Login, silenceMS uint32, fx *effects) {
-	if no := l.tryLogin(s, m, silenceMS); no.code != 0 {
-		l.refuseLogin(s, no, fx)
-	}
+	code    codec.Code
+	text    string
+	retryMS int64 // 0 = the usual time
 }
 
 // tryLogin hands the login to the Directory unless there is a reason to refuse it.
-func (l *Loop) tryLogin(s *Session, m *codec.Login, silenceMS uint32) refusal {
-	if no := checkFields(m); no.code != 0 {
-		return no
-	}
+func (l *Loop) tryLogin(s *Session, m *codec.Login) refusal {
 	t, no := l.tenants.find(l.core.o.Directory, m.SDKAppID)
 	if no.code != 0 {
 		return no
 	}
-	if l.pendingLogins.Load() >= int64(l.core.o.MaxPendingLogins) {
-		return refusal{code: codec.CodeOverloaded}
+	if !t.app.OriginAllowed(l.parts.takeOrigin(s)) {
+		return refusal{code: codec.CodeOrigin}
 	}
 	s.user = string(m.UserID)
 	s.app, s.platform = m.SDKAppID, presence.Platform(m.Platform)
 	device := string(m.DeviceID)
-	cred, no := authenticate(s, device, m, t, l.now.WallMS)
+	addr := addrPort(s.conn.RemoteAddr())
+	cred, no := l.authenticate(s, device, m, t, addr.Addr())
 	if no.code != 0 {
 		return no
 	}
-	l.decide(s, device, m, t.app, cred, silenceMS)
+	l.decide(s, device, m, t.app, cred, addr)
 	return refusal{}
 }
 
 // checkFields looks for a field that is missing or out of bounds.
 func checkFields(m *codec.Login) refusal {
 	bad := func(format string, args ...any) refusal {
-		return refusal{codec.CodeBadParameter, fmt.Sprintf(format, args...)}
+		return refusal{code: codec.CodeBadParameter, text: fmt.Sprintf(format, args...)}
 	}
 	switch {
 	case m.SDKAppID == 0:
@@ -109,30 +98,78 @@ func brief(b []byte) []byte {
 
 // authenticate checks what the login shows, presence.md section 4: a resume's
 // ticket, else the UserSig. Whether either is revoked is for the Directory to say.
-func authenticate(s *Session, device string, m *codec.Login, t *tenant, wallMS int64) (credential, refusal) {
+func (l *Loop) authenticate(s *Session, device string, m *codec.Login, t *tenant, addr netip.Addr) (credential, refusal) {
 	if m.Resume && len(m.Ticket) > 0 {
 		c := ticket.Claims{
 			App: m.SDKAppID, UserID: s.user, Platform: uint8(s.platform), DeviceID: device, Epoch: t.app.TicketEpoch,
 		}
-		if ticket.Verify(m.Ticket, &t.app.TicketKey, &c, wallMS) == nil {
+		if ticket.Verify(m.Ticket, &t.app.TicketKey, &c, l.now.WallMS) == nil {
 			return credential{presence.Credential{ByTicket: true, TicketSeq: c.Seq}, c.SigEndMS}, refusal{}
 		}
 	}
-	return verifySig(s, m.UserSig, m.Resume, t, wallMS)
+	return l.verifySig(s, m.UserSig, m.Resume, t, addr)
 }
 
-// verifySig checks the UserSig. A resume that comes without one, and so has
-// nothing that is good, is told 70003.
-func verifySig(s *Session, sig []byte, resume bool, t *tenant, wallMS int64) (credential, refusal) {
+// verifySig checks the UserSig, unless it is one that was found good before. A
+// resume that comes without one, and so has nothing that is good, is told 70003.
+//
+// Who failed too often is not listened to for a while, but for what is known to be
+// good: neither a ticket nor a UserSig of the cache ever gets here.
+func (l *Loop) verifySig(s *Session, sig []byte, resume bool, t *tenant, addr netip.Addr) (credential, refusal) {
 	if resume && len(sig) == 0 {
-		return credential{}, refusal{codec.CodeSigMalformed, "there is neither a good session ticket nor a UserSig"}
+		return credential{}, refusal{code: codec.CodeSigMalformed, text: "there is neither a good session ticket nor a UserSig"}
 	}
-	c := usersig.Check{AppID: s.app, UserID: s.user, Secrets: t.secrets, NowS: wallMS / 1000}
+	c := usersig.Check{AppID: s.app, UserID: s.user, Secrets: t.secrets, NowS: l.now.WallMS / 1000}
+	var key usersig.CacheKey
+	if cache := l.core.sigs; cache != nil {
+		key = cache.Key(sig, &c, t.fingerprint)
+		if r, ok := cache.Get(key, c.NowS); ok {
+			l.tally.sigHits++
+			return credential{presence.Credential{SigTimeS: r.TimeS}, endMS(r.EndS)}, refusal{}
+		}
+		l.tally.sigMisses++
+	}
+	if no := l.barred(s, addr); no.code != 0 {
+		return credential{}, no
+	}
 	r := usersig.Verify(sig, &c)
+	l.tried(s, addr, r.Code)
 	if r.Code != usersig.OK {
-		return credential{}, refusal{codec.Code(r.Code), r.Text}
+		return credential{}, refusal{code: codec.Code(r.Code), text: r.Text}
+	}
+	if l.core.sigs != nil {
+		l.core.sigs.Put(key, &r)
 	}
 	return credential{presence.Credential{SigTimeS: r.TimeS}, endMS(r.EndS)}, refusal{}
+}
+
+// barred refuses a login from where too many have failed.
+func (l *Loop) barred(s *Session, addr netip.Addr) refusal {
+	p := l.core.penalties
+	if p.Idle() {
+		return refusal{}
+	}
+	user, ip := p.Barred(p.Origin(s.app, s.user, addr), l.now.MonoMS)
+	switch {
+	case user == 0 && ip == 0:
+		return refusal{}
+	case user >= ip:
+		l.core.m.barredUser.Inc()
+	default:
+		l.core.m.barredAddress.Inc()
+	}
+	return refusal{code: codec.CodeTooManyFailures, retryMS: max(user, ip) + l.rng.Int64N(1000)}
+}
+
+// tried notes how a UserSig turned out.
+func (l *Loop) tried(s *Session, addr netip.Addr, code usersig.Code) {
+	p := l.core.penalties
+	switch {
+	case code != usersig.OK:
+		p.Failed(p.Origin(s.app, s.user, addr), code == usersig.Expired, l.now.MonoMS)
+	case !p.Idle():
+		p.Passed(p.Origin(s.app, s.user, addr), l.now.MonoMS)
+	}
 }
 
 // endMS turns Unix seconds into milliseconds; a time beyond what fits is the last that does.
@@ -144,12 +181,12 @@ func endMS(s int64) int64 {
 }
 
 // decide asks the Directory. From here on an end of the link means a Leave.
-func (l *Loop) decide(s *Session, device string, m *codec.Login, app *directory.App, cred credential, silenceMS uint32) {
+func (l *Loop) decide(s *Session, device string, m *codec.Login, app *directory.App, cred credential, addr netip.AddrPort) {
 	s.state = stateDeciding
 	c, lis := l.newLoginCall(), l.listener(s)
-	c.app, c.sigEndMS, c.silenceMS = app, cred.sigEndMS, silenceMS
+	c.app, c.sigEndMS = app, cred.sigEndMS
 	if cred.ByTicket && len(m.UserSig) > 0 {
-		c.sig = bytes.Clone(m.UserSig)
+		c.sig = append(c.sig[:0], m.UserSig...)
 	}
 	c.op.Key = presence.Key{App: s.app, UserID: s.user}
 	c.op.Login = presence.Login{
@@ -158,7 +195,7 @@ func (l *Loop) decide(s *Session, device string, m *codec.Login, app *directory.
 		Cred:   cred.Credential,
 		Link: presence.Link{
 			Node: l.core.o.Node, ID: s.id, Protocol: lis.Protocol, Listener: lis.Name,
-			Addr: addrPort(s.conn.RemoteAddr()), ConnectedMS: l.connectedMS(s),
+			Addr: addr, ConnectedMS: l.connectedMS(s),
 		},
 		NowMS: l.now.WallMS,
 	}
@@ -171,6 +208,7 @@ func (l *Loop) decide(s *Session, device string, m *codec.Login, app *directory.
 
 func (l *Loop) issueLogin(c *loginCall) {
 	l.pendingLogins.Add(1)
+	c.flight = l.turns.limit.Begin(l.now.MonoMS)
 	l.core.o.Directory.Login(&c.op)
 }
 
@@ -193,6 +231,11 @@ func addrPort(a net.Addr) netip.AddrPort {
 // nothing to do: its Leave was issued behind this Login.
 func (l *Loop) loginDone(c *loginCall) {
 	l.pendingLogins.Add(-1)
+	decided := c.op.Code != directory.CodeUnavailable
+	l.turns.limit.End(l.now.MonoMS, c.flight, decided)
+	if decided {
+		l.turns.meter.Add(l.now.MonoMS)
+	}
 	s := l.slab.get(c.op.Login.Link.ID)
 	if s == nil || s.state != stateDeciding {
 		l.recycleLogin(c)
@@ -239,11 +282,11 @@ func (l *Loop) retryWithSig(s *Session, c *loginCall) (no refusal, again bool) {
 	if no.code != 0 {
 		return no, false
 	}
-	cred, no := verifySig(s, c.sig, c.op.Login.Resume, t, l.now.WallMS)
+	cred, no := l.verifySig(s, c.sig, c.op.Login.Resume, t, c.op.Login.Link.Addr.Addr())
 	if no.code != 0 {
 		return no, false
 	}
-	c.app, c.sig, c.sigEndMS = t.app, nil, cred.sigEndMS
+	c.app, c.sig, c.sigEndMS = t.app, c.sig[:0], cred.sigEndMS
 	c.op.Login.Cred, c.op.Login.NowMS = cred.Credential, l.now.WallMS
 	c.clearResult()
 	l.issueLogin(c)
@@ -252,6 +295,9 @@ func (l *Loop) retryWithSig(s *Session, c *loginCall) (no refusal, again bool) {
 
 func (l *Loop) refuseLogin(s *Session, no refusal, fx *effects) {
 	l.core.m.login(no.code)
+	if no.retryMS > 0 {
+		fx.retryMS = uint32(min(no.retryMS, math.MaxUint32))
+	}
 	s.refuse(no.code, no.text, fx)
 }
 
@@ -260,7 +306,7 @@ func (l *Loop) admitLogin(s *Session, c *loginCall, fx *effects) {
 	l.core.m.login(0)
 	l.authenticated(s)
 	times := c.app.Timeouts.Of(s.platform)
-	silenceMS := max(uint32(times.SilenceMS), c.silenceMS)
+	silenceMS := max(uint32(times.SilenceMS), l.promisedSilenceMS(s))
 	if c.app.CloseOnSigEnd {
 		s.sigEndS = uint32(min(c.sigEndMS/1000+min(c.sigEndMS%1000, 1), math.MaxUint32))
 	}
@@ -317,7 +363,10 @@ func (l *Loop) recycleLogin(c *loginCall) {
 	if len(l.logins) >= maxIdleCalls {
 		return
 	}
-	c.app, c.sig = nil, nil
+	c.app, c.sig = nil, c.sig[:0]
+	if cap(c.sig) > keptRequest {
+		c.sig = nil
+	}
 	c.op.Key, c.op.Login = presence.Key{}, presence.Login{}
 	c.clearResult()
 	l.logins = append(l.logins, c)

@@ -331,6 +331,8 @@ func TestMaxPendingLogins(t *testing.T) {
 		k.send(loginFrame(activeLogin(fmt.Sprintf("u%d", i), codec.Android, "d1"))...)
 		links = append(links, k)
 	}
+	links[3].wantState("deciding")
+	r.advance(time.Second)
 	if no := links[3].wantRefused(codec.CodeOverloaded); !no.MayReconnect || no.RetryAfterMS < 1000 {
 		t.Fatalf("%+v", no)
 	}

@@ -35,6 +35,7 @@ type Loop struct {
 	tally     tally
 	tenants   tenants
 	words     words
+	parts     wsParts
 	rng       *rand.Rand
 	ready     *item        // taken from the queue, not worked off yet
 	logins    []*loginCall // for reuse
@@ -44,6 +45,9 @@ type Loop struct {
 	newcomers newcomers
 	trickles  map[uint32]trickle // by slot, while a frame is incomplete
 	drainAt   int                // next slot to tell that the node stops; -1 = none
+	// drainLinks is how many links there were when the node began to stop; 0 = it does not.
+	drainLinks int
+	turns      turns
 
 	// Atomic.
 	queue         queue
@@ -59,6 +63,7 @@ func newLoop(c *Core, index uint8, rng *rand.Rand) *Loop {
 	l.slab = slab{loop: index, base: rng.Uint32() | 1, max: maxSlotsPerLoop, tracks: c.gate.Tracks(), both: c.gate.Both()}
 	l.newcomers.on = c.o.MaxUnauthenticated < c.o.MaxLinks
 	l.now = c.Now()
+	l.turns.init(&c.o)
 	l.wheel.Start(l.now.MonoMS)
 	return l
 }
@@ -155,7 +160,7 @@ func (l *Loop) data(s *Session, p []byte) (taken int) {
 	if s.state == stateFree {
 		return len(p)
 	}
-	was, fresh := s.rest > 0, len(p)-s.held()
+	was, fresh := l.incomplete(s), len(p)-s.held()
 	if fresh > 0 {
 		s.seen = moment(l.now.MonoMS) // any bytes are life
 		l.tally.received += fresh
@@ -175,7 +180,7 @@ func (l *Loop) data(s *Session, p []byte) (taken int) {
 			break
 		}
 		taken += n
-		began = began || !s.has(flagSkip)
+		began = began || !(s.has(flagSkip) || l.parts.unfinished(s))
 		if !s.has(flagHeard) {
 			l.heard(s)
 		}
@@ -242,11 +247,12 @@ func (l *Loop) Run(now Instant) (more bool) {
 	l.begin(now)
 	l.leaves.retry(l)
 	_, moreDue := l.wheel.Advance(now.MonoMS, l.core.o.Batch, l.due)
+	l.takeTurns()
 	moreItems := l.settle()
 	moreLinks := l.drainStep()
 	l.tally.flush(l.core.m)
 	l.running = false
-	return l.leaves.due(l.now) || moreDue || moreLinks || moreItems
+	return l.leaves.due(l.now) || moreDue || moreLinks || moreItems || l.moreTurns()
 }
 
 // begin opens a call. outer is false if the call came from inside another one.
@@ -269,6 +275,7 @@ func (l *Loop) finish(outer bool) {
 	if l.settle() || l.drainAt >= 0 {
 		l.wake()
 	}
+	l.askForTurns()
 	l.running = false
 }
 
@@ -319,7 +326,7 @@ func (l *Loop) handle(it *item) {
 	case it.changesLost:
 		l.loseChanges()
 	case it.drain:
-		l.drainAt = 0
+		l.drainAt, l.drainLinks = 0, l.slab.used
 	}
 }
 
@@ -344,7 +351,7 @@ func (l *Loop) drainStep() (more bool) {
 func (l *Loop) tellStop(s *Session) {
 	fx := l.effects()
 	s.nodeStops(fx)
-	if s.state == stateDeciding && l.untilMS(s) > l.now.MonoMS+l.core.o.DrainTimeout.Milliseconds() {
+	if s.has(flagNodeStop) && l.untilMS(s) > l.now.MonoMS+l.core.o.DrainTimeout.Milliseconds() {
 		l.arm(s, l.core.o.DrainTimeout)
 	}
 	l.apply(s, fx)
@@ -361,7 +368,7 @@ func (l *Loop) ahead(slot uint32) {
 func (l *Loop) due(slot uint32) (nextMS int64) {
 	s := l.slab.at(slot)
 	fx := l.effects()
-	if s.rest > 0 && s.reads() {
+	if l.incomplete(s) && s.reads() {
 		if l.pressOn(s, fx); fx.end != endNot {
 			l.apply(s, fx)
 			return 0
@@ -375,6 +382,9 @@ func (l *Loop) due(slot uint32) (nextMS int64) {
 	}
 	if l.now.MonoMS < l.untilMS(s) {
 		return l.nextLook(s)
+	}
+	if s.has(flagWaiting) { // for no longer than LoginQueueTime: the queue sees to it
+		return l.now.MonoMS + l.core.o.LoginQueueTime.Milliseconds()
 	}
 	if s.state == stateDeciding {
 		l.core.m.login(s.undecidedCode())
@@ -432,12 +442,19 @@ func (l *Loop) free(s *Session) {
 
 // effects returns the loop's scratch, cleared.
 func (l *Loop) effects() *effects {
-	l.fx = effects{now: l.now, retryMS: l.retryMS(), out: l.fx.out[:0]}
+	l.clearEffects(&l.fx)
 	return &l.fx
+}
+
+func (l *Loop) clearEffects(fx *effects) {
+	*fx = effects{now: l.now, retryMS: l.retryMS(), redirect: l.core.o.DrainRedirect, out: fx.out[:0]}
 }
 
 // retryMS spreads the clients that are told to come back.
 func (l *Loop) retryMS() uint32 {
+	if l.drainLinks > 0 {
+		return l.drainDelay()
+	}
 	o := &l.core.o
 	return uint32(o.RetryAfter.Milliseconds()) + l.rng.Uint32N(uint32(o.RetrySpread.Milliseconds())+1)
 }
@@ -550,6 +567,9 @@ func (l *Loop) check() error {
 		return err
 	}
 	if err := l.wheel.Check(); err != nil {
+		return err
+	}
+	if err := l.parts.check(&l.slab); err != nil {
 		return err
 	}
 	if l.wheel.Len() != l.slab.used {

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/rollcall-im/rollcall/codec"
 	"github.com/rollcall-im/rollcall/codec/proxy"
@@ -29,7 +30,18 @@ import (
 //	rollcall_link_changes_total{result}     counter  changes of the Directory for subscribed links: told, stale (the link or its subscription was gone), dropped (MaxPendingChanges; the links are closed)
 //	rollcall_leaves_retried_total      counter  leaves issued again because the Directory was not available
 //	rollcall_leaves_dropped_total      counter  leaves given up because MaxPendingLeaves were waiting
+//	rollcall_websocket_handshakes_total{status} counter  opening handshakes answered, by HTTP status
+//	rollcall_websocket_partials_full_total counter  links ended because messages in pieces took MaxPartialBytes
 //	rollcall_logins_pending            gauge    logins being decided
+//	rollcall_login_limit               gauge    how many may be, by the Directory's latency
+//	rollcall_logins_waiting            gauge    logins that wait for their turn
+//	rollcall_logins_shed_total{reason} counter  logins sent away while they waited: late (LoginQueueTime), full (MaxWaitingLogins)
+//	rollcall_login_rate                gauge    logins per second that the node is taken to be able to do
+//	rollcall_logins_barred_total{by}   counter  logins refused unseen after too many failures: user (from one address), address
+//	rollcall_login_failure_records     gauge    users and addresses of whom failures are remembered
+//	rollcall_login_failure_records_evicted_total   gauge    of them, those forgotten for want of room; only grows
+//	rollcall_sig_cache_total{result}   counter  UserSigs looked for among the verified ones: hit, miss
+//	rollcall_sig_cache_evicted_total   gauge    verified UserSigs forgotten for want of room; only grows
 //	rollcall_proxy_headers_total{kind}      counter  PROXY headers accepted: v1, v2, local (v2: the load balancer speaks for itself)
 //	rollcall_proxy_refused_total{reason}    counter  links from a load balancer refused: proxy.Reason, or incomplete (ended within its header)
 type counters struct {
@@ -44,6 +56,11 @@ type counters struct {
 	changesTold, changesStale    *metrics.Counter
 	changesDropped               *metrics.Counter
 	leavesRetried, leavesDropped *metrics.Counter
+	shedLate, shedFull           *metrics.Counter
+	barredUser, barredAddress    *metrics.Counter
+	sigHits, sigMisses           *metrics.Counter
+	upgrades                     map[int]*metrics.Counter // by HTTP status
+	partialsFull                 *metrics.Counter
 	proxyV1, proxyV2, proxyLocal *metrics.Counter
 	proxyRefused                 [proxy.NumReasons]*metrics.Counter
 	proxyIncomplete              *metrics.Counter
@@ -66,6 +83,14 @@ func newCounters(set *metrics.Set) *counters {
 		changesDropped:  set.Counter(`rollcall_link_changes_total{result="dropped"}`),
 		leavesRetried:   set.Counter("rollcall_leaves_retried_total"),
 		leavesDropped:   set.Counter("rollcall_leaves_dropped_total"),
+		shedLate:        set.Counter(`rollcall_logins_shed_total{reason="late"}`),
+		shedFull:        set.Counter(`rollcall_logins_shed_total{reason="full"}`),
+		barredUser:      set.Counter(`rollcall_logins_barred_total{by="user"}`),
+		barredAddress:   set.Counter(`rollcall_logins_barred_total{by="address"}`),
+		sigHits:         set.Counter(`rollcall_sig_cache_total{result="hit"}`),
+		sigMisses:       set.Counter(`rollcall_sig_cache_total{result="miss"}`),
+		upgrades:        make(map[int]*metrics.Counter),
+		partialsFull:    set.Counter("rollcall_websocket_partials_full_total"),
 		proxyV1:         set.Counter(`rollcall_proxy_headers_total{kind="v1"}`),
 		proxyV2:         set.Counter(`rollcall_proxy_headers_total{kind="v2"}`),
 		proxyLocal:      set.Counter(`rollcall_proxy_headers_total{kind="local"}`),
@@ -79,6 +104,9 @@ func newCounters(set *metrics.Set) *counters {
 	}
 	for r, name := range closeReasonNames {
 		c.closes[r] = set.Counter(fmt.Sprintf("rollcall_closes_total{reason=%q}", name))
+	}
+	for _, status := range []int{101, 400, 404, 405, 426, 431} {
+		c.upgrades[status] = set.Counter(fmt.Sprintf("rollcall_websocket_handshakes_total{status=\"%d\"}", status))
 	}
 	c.logins[0] = set.Counter(`rollcall_logins_total{code="0"}`)
 	for _, info := range codec.Codes {
@@ -94,6 +122,13 @@ func (c *counters) login(code codec.Code) {
 		return
 	}
 	c.loginsOther.Inc()
+}
+
+// upgrade counts an answered opening handshake of WebSocket.
+func (c *counters) upgrade(status int) {
+	if n, ok := c.upgrades[status]; ok {
+		n.Inc()
+	}
 }
 
 // proxied is the counter of an accepted PROXY header.
@@ -125,6 +160,25 @@ func (c *Core) gauges(set *metrics.Set) {
 	set.Gauge("rollcall_addresses_forgotten_total", func() float64 { n, _ := c.gate.Lost(); return float64(n) })
 	set.Gauge("rollcall_addresses_untracked_total", func() float64 { _, n := c.gate.Lost(); return float64(n) })
 	set.Gauge("rollcall_logins_pending", func() float64 { return float64(c.PendingLogins()) })
+	sum := func(of func(*turns) float64) func() float64 {
+		return func() (n float64) {
+			for _, l := range c.loops {
+				n += of(&l.turns)
+			}
+			return n
+		}
+	}
+	set.Gauge("rollcall_logins_waiting", sum(func(t *turns) float64 { return float64(t.seenWaiting.Load()) }))
+	set.Gauge("rollcall_login_limit", sum(func(t *turns) float64 { return float64(t.seenLimit.Load()) }))
+	set.Gauge("rollcall_login_rate", sum(func(t *turns) float64 { return math.Float64frombits(t.seenRate.Load()) }))
+	set.Gauge("rollcall_login_failure_records", func() float64 { return float64(c.penalties.Entries()) })
+	set.Gauge("rollcall_login_failure_records_evicted_total", func() float64 { return float64(c.penalties.Evicted()) })
+	set.Gauge("rollcall_sig_cache_evicted_total", func() float64 {
+		if c.sigs == nil {
+			return 0
+		}
+		return float64(c.sigs.Evicted())
+	})
 }
 
 // tally counts what is too frequent for a counter that loops share; Run adds it
@@ -132,6 +186,7 @@ func (c *Core) gauges(set *metrics.Set) {
 type tally struct {
 	heartbeats, frames, skipped int
 	received, sent              int
+	sigHits, sigMisses          int
 }
 
 func (t *tally) flush(c *counters) {
@@ -143,5 +198,7 @@ func (t *tally) flush(c *counters) {
 	c.skipped.Add(t.skipped)
 	c.received.Add(t.received)
 	c.sent.Add(t.sent)
+	c.sigHits.Add(t.sigHits)
+	c.sigMisses.Add(t.sigMisses)
 	*t = tally{}
 }

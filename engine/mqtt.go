@@ -2,9 +2,11 @@ package engine
 
 import (
 	"fmt"
+	"net"
 
 	"github.com/rollcall-im/rollcall/codec"
 	"github.com/rollcall-im/rollcall/codec/mqtt"
+	"github.com/rollcall-im/rollcall/internal/presence"
 )
 
 // The dialects of MQTT (codec/mqtt, docs/mqtt.md). Statements of the standard that a
@@ -28,13 +30,14 @@ type mqttLink struct {
 
 // mqttState is what a link needs while something is in progress.
 type mqttState struct {
+	silenceMS uint32 // until the login is answered: how long the client may be silent by its keep alive
 	maxPacket uint32 // the largest packet that the client takes, bytes; 0 = any
 	waiting   []byte // packets that wait for the answer to the login or to a SUBSCRIBE, at most mqtt.MaxBeforeLogin bytes
 	sub       *subscription
 	pending   *followCall // a SUBSCRIBE that waits for the Directory
 }
 
-// idle reports whether nothing is in progress.
+// idle reports whether nothing is in progress. The login was answered.
 func (k *mqttState) idle() bool {
 	return k.maxPacket == 0 && len(k.waiting) == 0 && k.sub == nil && k.pending == nil
 }
@@ -43,8 +46,25 @@ func (k *mqttState) idle() bool {
 // are 1,200 s.
 const maxKeepAliveS = 800
 
-// silenceMS is how long a client may be silent by its keep alive, at least. [MQTT-3.1.2-22]
-func silenceMS(keepAliveS uint16) uint32 { return uint32(keepAliveS) * 1500 }
+// promiseSilence keeps, until the login is answered, how long the client may be
+// silent by its keep alive, where that is longer than by its platform.
+// [MQTT-3.1.2-22]
+func (l *Loop) promiseSilence(s *Session, c *mqtt.Connect) {
+	ms := uint32(c.KeepAliveS) * 1500
+	app := l.core.o.Directory.App(c.Login.SDKAppID)
+	if app == nil || int64(ms) <= app.Timeouts.Of(presence.Platform(c.Login.Platform)).SilenceMS {
+		return
+	}
+	l.needMQTTState(s).silenceMS = ms
+}
+
+// promisedSilenceMS is what promiseSilence kept.
+func (l *Loop) promisedSilenceMS(s *Session) uint32 {
+	if k := l.mqttState(s); k != nil {
+		return k.silenceMS
+	}
+	return 0
+}
 
 // mqttState returns the link's state, nil if nothing is in progress.
 func (l *Loop) mqttState(s *Session) *mqttState {
@@ -105,7 +125,8 @@ func (d mqttConnect) take(l *Loop, s *Session, p []byte, fx *effects) int {
 	if c.MaxPacket != 0 && c.MaxPacket < mqtt.MaxPacket {
 		l.needMQTTState(s).maxPacket = c.MaxPacket
 	}
-	l.loginFor(s, &c.Login, silenceMS(c.KeepAliveS), fx)
+	l.promiseSilence(s, &c)
+	l.login(s, &c.Login, fx)
 	return h.Total()
 }
 
@@ -282,8 +303,14 @@ func (d mqttLink) forcedOffline(dst []byte, _ *Session, m *codec.ForcedOffline) 
 	return mqtt.AppendForcedOffline(dst, d.v, m)
 }
 
+// redirect names the host alone: the port of the setting is another protocol's, and
+// a client stays with its own.
 func (d mqttLink) redirect(dst []byte, s *Session, m *codec.Redirect) []byte {
-	return mqtt.AppendRedirect(dst, d.v, s.state == stateOnline, m)
+	elsewhere := *m
+	if host, _, err := net.SplitHostPort(m.Address); err == nil {
+		elsewhere.Address = host
+	}
+	return mqtt.AppendRedirect(dst, d.v, s.state == stateOnline, &elsewhere)
 }
 
 func (d mqttLink) heartbeatOK(dst []byte, _ *Session) []byte { return mqtt.AppendPingresp(dst) }

@@ -262,6 +262,58 @@ func TestMQTTDrain(t *testing.T) {
 	})
 }
 
+// The node stops and names another: 0x9C with a Server Reference, on whose port
+// the client stays with its own.
+func TestMQTTRedirect(t *testing.T) {
+	bothVersions(t, func(t *testing.T, v mqtt.Version) {
+		r := mqttRig(t, func(o *Options) { o.DrainRedirect = "other.example:7700" })
+		in, silent := r.mqttOpen(v), r.mqttOpen(v)
+		in.enter()
+		r.core.Drain()
+		r.run()
+		silent.wantClosed()
+		pk := in.wantEnd(0x9c)
+		if v == mqtt.V5 && (pk.Properties.ServerReference != "other.example" || propsOf(pk)["retry-after-ms"] == "") {
+			t.Errorf("DISCONNECT %+v", pk.Properties)
+		}
+	})
+}
+
+// A login that must wait for its turn keeps what its CONNECT said, and what came
+// behind it.
+func TestMQTTWaitsForTurn(t *testing.T) {
+	r := mqttRig(t, func(o *Options) { o.LoginSlice = 1 })
+	r.dir.state = aliceState(1)
+	r.dir.hold = true
+	first, second := r.mqttOpen(mqtt.V5), r.mqttOpen(mqtt.V5)
+	r.loop.turns.slice = 0
+	first.connect(phone(mqtt.V5))
+	c := phone(mqtt.V5)
+	c.client, c.keepAliveS = "d2", 800
+	c.props = "\x27\x00\x00\x02\x00"
+	second.send(append(c.packet(mqtt.V5), subscribePacket(mqtt.V5, 1, 0, "presence/alice")...)...)
+	if len(r.dir.logins) != 0 {
+		t.Fatal("nobody waits")
+	}
+	r.dir.hold = false
+	r.run()
+	r.run()
+	r.dir.release()
+	r.run()
+	first.wantConnack(0)
+	if n := len(second.conn.out); n == 0 {
+		t.Fatal("the second is not answered")
+	}
+	if pk := second.wantConnack(0); propsOf(pk)["silence-timeout-ms"] != "1200000" {
+		t.Errorf("CONNACK %+v", pk.Properties)
+	}
+	second.wantSuback(1, 0)
+	second.wantStatus(true)
+	if k := r.loop.mqtt[second.s.ID().Slot()]; k == nil || k.maxPacket != 512 {
+		t.Errorf("the state is %+v", k)
+	}
+}
+
 // Silence: the larger of the platform's time and 1.5 x keep alive.
 func TestMQTTSilence(t *testing.T) {
 	for _, tc := range []struct {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net/netip"
 	"runtime"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/rollcall-im/rollcall/internal/clock"
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/metrics"
+	"github.com/rollcall-im/rollcall/internal/storm"
 )
 
 // Options configure an Engine. Directory is required; the zero value of
@@ -43,6 +45,8 @@ type Options struct {
 	AcceptRate float64
 	// PerIP limits the links of one address, PerNet64 those of one IPv6 /64. Zero: unlimited.
 	PerIP, PerNet64 admission.Limits
+	// UnlimitedNetworks are those whose addresses PerIP and PerNet64 do not count.
+	UnlimitedNetworks []netip.Prefix
 	// TrackedAddresses is how many addresses are remembered at least. Default 65,536.
 	TrackedAddresses int
 	// MaxUnauthenticated bounds the links that are not logged in. Default MaxLinks: no bound of its own.
@@ -56,8 +60,12 @@ type Options struct {
 	LeaveTimeout      time.Duration // from a Logout to the Directory's answer; default 5 s
 	DrainTimeout      time.Duration // from a closing frame to the close, at most; default 1 s
 	// RetryAfter is the least a client is asked to wait where the server is to
-	// blame; it is told a time up to RetrySpread longer. Defaults 1 s and 9 s.
-	RetryAfter, RetrySpread time.Duration
+	// blame; it is told a time up to RetrySpread longer, and up to RetryMost where
+	// many are sent away. Defaults 1 s, 9 s and 2 min.
+	RetryAfter, RetrySpread, RetryMost time.Duration
+	// DrainRedirect is where a node that stops sends its clients, host:port; "" =
+	// they come back to where they were.
+	DrainRedirect string
 
 	// MinProgress is how many bytes a second of a frame that has begun must come, on
 	// average over 10 s. Default 64; negative: any.
@@ -67,8 +75,31 @@ type Options struct {
 	// MaxPipelined bounds the frames that a client may send while its login is
 	// being decided. Default 64.
 	MaxPipelined int
-	// MaxPendingLogins bounds, per loop, the logins being decided. Default 65,536.
+	// MaxPendingLogins bounds, per loop, the logins being decided; the Directory's
+	// latency may set a lower bound. Default 65,536.
 	MaxPendingLogins int
+	// LoginRate is how many logins per second the node takes at most; the times at
+	// which clients are to come back follow from it. 0: no bound, the rate is measured.
+	LoginRate float64
+	// LoginQueueTime is how long a login may wait for its turn, MaxWaitingLogins how
+	// many may, per loop. Defaults 1 s and 8,192.
+	LoginQueueTime   time.Duration
+	MaxWaitingLogins int
+	// LoginSlice bounds the logins that a loop takes before it looks at its other
+	// events. Default 32.
+	LoginSlice int
+	// UserFailures and IPFailures are how many logins of a user from one address, and
+	// from one address, may show a bad UserSig within FailureWindow; then more are
+	// refused for a time that doubles up to PenaltyMost. Defaults 10, 300, 1 min and
+	// 5 min; less than 0: any number.
+	UserFailures, IPFailures   int
+	FailureWindow, PenaltyMost time.Duration
+	// MaxPenalties bounds the addresses and users of whom failures are remembered.
+	// Default 65,536.
+	MaxPenalties int
+	// SigCache is how many verified UserSigs are remembered. Default 65,536; less
+	// than 0: none.
+	SigCache int
 	// MaxPendingLeaves bounds, per loop, the leaves that wait to be tried again
 	// because the Directory was not available. Default MaxLinks: enough for an outage
 	// in which all links end.
@@ -76,6 +107,9 @@ type Options struct {
 	// MaxPendingChanges bounds, per loop, the changes on their way to links that are
 	// subscribed. Over it these links are closed. Default 65,536.
 	MaxPendingChanges int
+	// MaxPartialBytes bounds, per loop, the memory of WebSocket messages that came in
+	// pieces and are not whole yet. Default 16 MiB.
+	MaxPartialBytes int
 	// Batch bounds the work of one step of a loop: completions, due timers, links
 	// told of a stop. Default 512 each.
 	Batch int
@@ -119,6 +153,7 @@ func (o *Options) validate() error {
 	}{
 		{"LoginTimeout", o.LoginTimeout}, {"FirstFrameTimeout", o.FirstFrameTimeout}, {"DecideTimeout", o.DecideTimeout}, {"LeaveTimeout", o.LeaveTimeout},
 		{"DrainTimeout", o.DrainTimeout}, {"RetryAfter", o.RetryAfter}, {"RetrySpread", o.RetrySpread},
+		{"RetryMost", o.RetryMost}, {"LoginQueueTime", o.LoginQueueTime}, {"FailureWindow", o.FailureWindow}, {"PenaltyMost", o.PenaltyMost},
 	} {
 		if d.value < time.Millisecond || d.value > time.Hour {
 			return fmt.Errorf("engine: %s is %v, want 1 ms to 1 h", d.name, d.value)
@@ -129,17 +164,32 @@ func (o *Options) validate() error {
 		value int
 	}{
 		{"OutboundCap", o.OutboundCap}, {"MaxPendingLogins", o.MaxPendingLogins},
-		{"MaxPendingLeaves", o.MaxPendingLeaves}, {"MaxPendingChanges", o.MaxPendingChanges}, {"Batch", o.Batch}, {"MaxUnauthenticated", o.MaxUnauthenticated},
+		{"MaxPendingLeaves", o.MaxPendingLeaves}, {"Batch", o.Batch}, {"MaxUnauthenticated", o.MaxUnauthenticated},
+		{"MaxWaitingLogins", o.MaxWaitingLogins}, {"LoginSlice", o.LoginSlice}, {"MaxPenalties", o.MaxPenalties},
+		{"MaxPartialBytes", o.MaxPartialBytes}, {"MaxPendingChanges", o.MaxPendingChanges},
 	} {
 		if n.value < 1 || n.value > 1<<30 {
 			return fmt.Errorf("engine: %s is %d, want 1 to %d", n.name, n.value, 1<<30)
 		}
+	}
+	if err := validateNetworks("UnlimitedNetworks", o.UnlimitedNetworks); err != nil {
+		return fmt.Errorf("engine: %w", err)
 	}
 	if !(o.AcceptRate >= 0 && o.AcceptRate <= admission.MaxRate) {
 		return fmt.Errorf("engine: AcceptRate is %v, want 0 to %v", o.AcceptRate, admission.MaxRate)
 	}
 	if o.MinProgress > codec.MaxFrame {
 		return fmt.Errorf("engine: MinProgress is %d, want at most %d", o.MinProgress, codec.MaxFrame)
+	}
+	switch {
+	case o.LoginRate < 0 || o.LoginRate > 1e9 || o.LoginRate != o.LoginRate:
+		return fmt.Errorf("engine: LoginRate is %v, want 0 to 1e9 a second", o.LoginRate)
+	case o.SigCache > 1<<26:
+		return fmt.Errorf("engine: SigCache is %d, want at most %d", o.SigCache, 1<<26)
+	case len(o.DrainRedirect) > codec.MaxAddress:
+		return fmt.Errorf("engine: DrainRedirect has %d bytes, want at most %d", len(o.DrainRedirect), codec.MaxAddress)
+	case o.RetryMost < o.RetryAfter:
+		return fmt.Errorf("engine: RetryMost is %v, less than RetryAfter, %v", o.RetryMost, o.RetryAfter)
 	}
 	if o.MaxPipelined < 1 || o.MaxPipelined > math.MaxUint16 {
 		return fmt.Errorf("engine: MaxPipelined is %d, want 1 to %d", o.MaxPipelined, math.MaxUint16)
@@ -159,10 +209,21 @@ func (o *Options) setDefaults() {
 	orDefault(&o.DrainTimeout, time.Second)
 	orDefault(&o.RetryAfter, time.Second)
 	orDefault(&o.RetrySpread, 9*time.Second)
+	orDefault(&o.RetryMost, 2*time.Minute)
+	orDefault(&o.LoginQueueTime, time.Second)
+	orDefault(&o.MaxWaitingLogins, 8192)
+	orDefault(&o.LoginSlice, 32)
+	orDefault(&o.UserFailures, 10)
+	orDefault(&o.IPFailures, 300)
+	orDefault(&o.FailureWindow, time.Minute)
+	orDefault(&o.PenaltyMost, 5*time.Minute)
+	orDefault(&o.MaxPenalties, 1<<16)
+	orDefault(&o.SigCache, 1<<16)
 	orDefault(&o.OutboundCap, 64<<10)
 	orDefault(&o.MaxPipelined, 64)
 	orDefault(&o.MaxPendingLogins, 1<<16)
 	orDefault(&o.Batch, 512)
+	orDefault(&o.MaxPartialBytes, 16<<20)
 	if o.Clock == nil {
 		o.Clock = clock.System{}
 	}
@@ -172,6 +233,14 @@ func (o *Options) setDefaults() {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+}
+
+// newPenalties returns the table of those who fail to log in.
+func (o *Options) newPenalties() *storm.Penalties {
+	return storm.NewPenalties(storm.PenaltyOptions{
+		UserFailures: max(o.UserFailures, 0), IPFailures: max(o.IPFailures, 0),
+		WindowMS: o.FailureWindow.Milliseconds(), MostMS: o.PenaltyMost.Milliseconds(), Max: o.MaxPenalties,
+	})
 }
 
 func orDefault[T comparable](v *T, def T) {

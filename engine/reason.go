@@ -47,7 +47,7 @@ var closeReasonNames = [numCloseReasons]string{
 	closeStopped:        "stopped",             // the reactor ended
 	closeLogout:         "logout",              // the client logged out
 	closeRefused:        "login_refused",       // rollcall_logins_total says why
-	closeProtocol:       "protocol_error",      // codes 4001 to 4007 but for the time-out
+	closeProtocol:       "protocol_error",      // codes 4001 to 4013 but for those below, or a bad WebSocket handshake
 	closeSlowReader:     "slow_reader",         // too many bytes waited for the client
 	closeSlowSender:     "slow_sender",         // a frame that had begun did not go on
 	closeSilent:         "silence_timeout",     // nothing came for too long

@@ -248,6 +248,14 @@ func (r *rig) advance(d time.Duration) {
 	}
 }
 
+// takesTurn runs the loop, as the reactor would have, if the session's login waits
+// because it is the first beyond a slice.
+func (r *rig) takesTurn(s *Session) {
+	if s.has(flagWaiting) {
+		r.loop.Run(r.core.Now())
+	}
+}
+
 // link is a client's end.
 type link struct {
 	*rig
@@ -278,6 +286,7 @@ func (k *link) fin() { k.loop.Closed(k.s, k.conn, io.EOF, k.core.Now()) }
 func (k *link) login(user string, p codec.Platform, device string) codec.LoginOK {
 	k.tb.Helper()
 	k.send(loginFrame(activeLogin(user, p, device))...)
+	k.takesTurn(k.s)
 	var ok codec.LoginOK
 	k.want(codec.TypeLoginOK, &ok)
 	return ok

@@ -26,6 +26,8 @@ type effects struct {
 	now     Instant
 	retryMS uint32 // what to tell a client that may try again
 
+	redirect string // where to send those who must go because the node stops, "" = nowhere
+
 	out   []byte               // what to send, in the dialect of the session
 	leave presence.LeaveReason // 0 = none
 	end   end
@@ -140,6 +142,9 @@ func (s *Session) leaveReason(r presence.LeaveReason) presence.LeaveReason {
 	case stateOnline:
 		return r
 	case stateDeciding:
+		if s.has(flagWaiting) {
+			return 0 // the Directory does not know of it
+		}
 		if s.has(flagLogout) {
 			return presence.LeaveLogout
 		}
@@ -188,15 +193,25 @@ func (s *Session) forcedOffline(m *codec.ForcedOffline, why closeReason, fx *eff
 // nodeStops tells the client that the server goes down. The instance stays as it
 // is: a stop is no disconnect.
 func (s *Session) nodeStops(fx *effects) {
-	switch s.state {
-	case stateNew:
-		s.refused(codec.CodeServerDraining, "", fx)
-		s.drainGone(closeDraining, fx)
-	case stateDeciding:
+	switch {
+	case s.state == stateDeciding && !s.has(flagWaiting):
 		s.flags |= flagNodeStop
-	case stateOnline:
-		s.forced(&codec.ForcedOffline{Code: codec.CodeServerDraining}, fx)
+	case s.state == stateNew || s.state == stateDeciding || s.state == stateOnline:
+		s.sentAway(fx)
 		s.drainGone(closeDraining, fx)
+	}
+}
+
+// sentAway tells the client that the node stops and, if there is one, of another.
+func (s *Session) sentAway(fx *effects) {
+	switch {
+	case fx.redirect != "":
+		fx.code = codec.CodeServerDraining
+		fx.out = s.speaks().redirect(fx.out, s, &codec.Redirect{Address: fx.redirect, RetryAfterMS: fx.retryMS})
+	case s.state == stateOnline:
+		s.forced(&codec.ForcedOffline{Code: codec.CodeServerDraining}, fx)
+	default:
+		s.refused(codec.CodeServerDraining, "", fx)
 	}
 }
 

@@ -18,7 +18,7 @@ type state uint8
 const (
 	stateFree     state = iota // no link: the slot waits for one
 	stateNew                   // accepted, no Login yet
-	stateDeciding              // the Directory has the login
+	stateDeciding              // the Directory has the login, or it waits for its turn (flagWaiting)
 	stateOnline                // the link stands for an Online instance
 	stateLeaving               // the Directory has the logout
 	stateDraining              // told why it ends; FIN is sent as soon as all is written; what comes in is discarded
@@ -68,6 +68,7 @@ const (
 	flagHeard                           // the first frame was complete
 	flagHeader                          // new: a PROXY header is to come first, which tells the client's address
 	flagAuthenticated                   // the link is, or was, logged in
+	flagWaiting                         // deciding: the login waits, the Directory does not know of it
 )
 
 // ID is the link's id; it names the slot's last or next link if the session is free.

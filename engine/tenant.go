@@ -3,12 +3,15 @@ package engine
 import (
 	"github.com/rollcall-im/rollcall/codec"
 	"github.com/rollcall-im/rollcall/internal/directory"
+	"github.com/rollcall-im/rollcall/internal/usersig"
 )
 
 // tenant is an app as a login needs it.
 type tenant struct {
 	app     *directory.App
 	secrets []string // of app.Keys
+	// fingerprint stands for secrets among the verified UserSigs.
+	fingerprint usersig.Fingerprint
 }
 
 // tenants keeps what a loop derived from apps, by SDKAppID. An entry is good as
@@ -40,6 +43,7 @@ func (t *tenants) find(d directory.Directory, id uint32) (*tenant, refusal) {
 	for i := range app.Keys {
 		e.secrets = append(e.secrets, app.Keys[i].Secret)
 	}
+	e.fingerprint = usersig.FingerprintOf(e.secrets)
 	t.byID[id] = e
 	return e, refusal{}
 }

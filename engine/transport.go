@@ -45,16 +45,7 @@ func newTransport(l *Loop, raw rawConn, listener int) *transport {
 // expectsProxy reports whether links from a must begin with a PROXY header. From
 // any other address none is looked for, so that nobody names himself another.
 func (lis *Listener) expectsProxy(a net.Addr) bool {
-	if len(lis.ProxyNetworks) == 0 {
-		return false
-	}
-	ip := addrPort(a).Addr().WithZone("")
-	for _, network := range lis.ProxyNetworks {
-		if network.Contains(ip) {
-			return true
-		}
-	}
-	return false
+	return len(lis.ProxyNetworks) > 0 && within(lis.ProxyNetworks, addrPort(a).Addr())
 }
 
 // rawOf is the reactor's connection behind c.

@@ -21,13 +21,17 @@ type trickle struct {
 	need    int   // bytes still to come until then; at most 0: enough has
 }
 
+// incomplete reports whether a frame, or a WebSocket message in pieces, has begun
+// and not ended.
+func (l *Loop) incomplete(s *Session) bool { return s.rest > 0 || l.parts.unfinished(s) }
+
 // progress looks at what a call of Data left: fresh bytes came; began tells that
 // the incomplete frame, if there is one, is a new one.
 func (l *Loop) progress(s *Session, fresh int, was, began bool, fx *effects) {
 	slot := s.id.Slot()
 	switch {
-	case l.core.o.MinProgress < 0 || s.rest == 0 && !was:
-	case s.rest == 0:
+	case l.core.o.MinProgress < 0 || !l.incomplete(s) && !was:
+	case !l.incomplete(s):
 		delete(l.trickles, slot)
 	case !was || began:
 		l.trickles[slot] = l.newTrickle()
@@ -65,7 +69,7 @@ func (l *Loop) nextLook(s *Session) int64 {
 	if s.state == stateOnline {
 		at = l.nextVisit(s)
 	}
-	if t, watched := l.trickles[s.id.Slot()]; watched && s.rest > 0 {
+	if t, watched := l.trickles[s.id.Slot()]; watched && l.incomplete(s) {
 		at = min(at, t.untilMS)
 	}
 	return at

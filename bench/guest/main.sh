@@ -1,6 +1,6 @@
 # Runs in the guest, by busybox sh: server and load client, both ends of every link in one machine. bench/million puts its
 # settings in front of this text. The JSON result is printed between two marks.
-server_flags="--dev --data-dir /data --durability memory --max-links $MAX_LINKS --login-timeout $ANSWER --listen-native 127.0.0.1:7700 --listen-mqtt off --listen-api 127.0.0.1:7780 --listen-admin 127.0.0.1:7781"
+server_flags="--dev --data-dir /data --durability memory --max-links $MAX_LINKS --login-timeout $ANSWER --listen-native 127.0.0.1:7700 --listen-ws off --listen-mqtt off --listen-api 127.0.0.1:7780 --listen-admin 127.0.0.1:7781"
 if [ -n "${GOGC:-}" ]; then export GOGC; fi # else the server's own
 rollcall serve $server_flags >/tmp/out 2>/tmp/log &
 server=$!

@@ -41,7 +41,7 @@ func spawn(binary, dir string, life int, flags []string) (*process, error) {
 	}
 	fmt.Fprintf(p.log, "-- life %d\n", life)
 	args := append([]string{"serve", "--dev", "--data-dir", filepath.Join(dir, "data"),
-		"--listen-native", "127.0.0.1:0", "--listen-mqtt", "off", "--listen-api", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0", "--log-format", "json"}, flags...)
+		"--listen-native", "127.0.0.1:0", "--listen-ws", "off", "--listen-mqtt", "off", "--listen-api", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0", "--log-format", "json"}, flags...)
 	p.cmd = exec.Command(binary, args...)
 	p.cmd.Stderr = p.log
 	out, w, err := os.Pipe()

@@ -41,10 +41,13 @@ const usage = `rollcall-bench puts load on a Rollcall server and checks every an
   rollcall-bench million   how many links a machine carries, and whether all is right with them
   rollcall-bench ledger    kill a server again and again under load; nothing acknowledged may be lost
 
+  rollcall-bench hostile   attack a server in every way of the list while honest users go on; none may notice
+
+  rollcall-bench attack --row slow-logins               one attack, on a server that runs
   rollcall-bench report RESULT.json... -o report.html   plots in one file
   rollcall-bench compare A.json B.json                  ratios of two results of one scenario
 
-The defaults fit a server started with --dev; ledger starts its own. "rollcall-bench connect -h" lists
+The defaults fit a server started with --dev; ledger and hostile start their own. "rollcall-bench connect -h" lists
 the flags of a scenario. Exit code: 0 all was right, 1 something was wrong, 2 usage.
 `
 
@@ -61,11 +64,11 @@ type job struct {
 
 var scenarios = map[string]scenario{
 	"connect": connect, "hold": hold, "churn": churn, "storm": storm, "massdrop": massdrop,
-	"query": query, "kick": kick, "mixed": mixed, "million": million, "ledger": ledgerTest,
+	"query": query, "kick": kick, "mixed": mixed, "million": million, "ledger": ledgerTest, "hostile": hostile,
 }
 
 // tools work on results.
-var tools = map[string]func(args []string, stdout io.Writer) error{"report": report, "compare": compare}
+var tools = map[string]func(args []string, stdout io.Writer) error{"report": report, "compare": compare, "attack": assault}
 
 func main() {
 	os.Exit(realMain(os.Args[1:], os.Stdout, os.Stderr))

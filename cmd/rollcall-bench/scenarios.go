@@ -34,9 +34,17 @@ func hold(args []string, help io.Writer) (*job, error) {
 func storm(args []string, help io.Writer) (*job, error) {
 	c := common{help: help}
 	var o bench.StormOptions
-	var rates string
+	var rates, loads string
 	f := newFlags("storm", &c)
-	f.IntVar(&o.Conns, "conns", 5000, "logins per offered rate, each of a user of its own")
+	f.IntVar(&o.Conns, "conns", 5000, "logins per offered rate, each of a user of its own; with --loads, links that stand meanwhile")
+	f.StringVar(&loads, "loads", "", "instead of --rates: multiples of the capacity at which logins are offered, e.g. 0.5,1,2,3")
+	f.Float64Var(&o.Capacity, "capacity", 0, "with --loads: logins per second that the server can do; 0 = find it first")
+	f.DurationVar(&o.Duration, "duration", 10*time.Second, "with --loads: how long each is offered; the first fifth is not measured")
+	f.Float64Var(&o.BeatRate, "beat-rate", 0, "with --loads: heartbeats of those who stand, per second (default a fifth of --conns)")
+	f.Float64Var(&o.KickRate, "kick-rate", 10, "with --loads: kicks per second of some of them")
+	f.IntVar(&o.Callers, "callers", 10_000, "with --loads: users who log in")
+	f.IntVar(&o.Window, "window", 128, "with --loads: logins under way while the capacity is found")
+	f.BoolVar(&o.Rude, "rude", false, "with --loads: who is sent away does not wait as told")
 	f.StringVar(&rates, "rates", "0", "offered rates in logins per second, one point of the curve each; 0 = everybody at once")
 	if err := c.parse(f, args); err != nil {
 		return nil, err
@@ -44,15 +52,29 @@ func storm(args []string, help io.Writer) (*job, error) {
 	if o.Conns < 1 {
 		return nil, fmt.Errorf("--conns must be at least 1, got %d", o.Conns)
 	}
-	for s := range strings.SplitSeq(rates, ",") {
-		rate, err := strconv.ParseFloat(s, 64)
-		if err != nil {
-			return nil, fmt.Errorf("--rates: %q is no number", s)
+	var err error
+	if o.Rates, err = numbers("--rates", rates); err != nil {
+		return nil, err
+	}
+	if loads != "" {
+		if o.Loads, err = numbers("--loads", loads); err != nil {
+			return nil, err
 		}
-		o.Rates = append(o.Rates, rate)
 	}
 	o.Options = c.o
 	return c.job(&o.Options, func(ctx context.Context) (*bench.Result, error) { return bench.Storm(ctx, o) }), nil
+}
+
+// numbers reads a list with commas between.
+func numbers(flag, text string) (list []float64, err error) {
+	for s := range strings.SplitSeq(text, ",") {
+		n, err := strconv.ParseFloat(s, 64)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %q is no number", flag, s)
+		}
+		list = append(list, n)
+	}
+	return list, nil
 }
 
 func massdrop(args []string, help io.Writer) (*job, error) {

@@ -21,7 +21,7 @@ func TestFilesExhausted(t *testing.T) {
 	for i := range live {
 		links = append(links, login(t, s.addr["native"], fmt.Sprintf("live%d", i), codec.Android))
 	}
-	for _, listener := range []string{"native", "api", "admin"} {
+	for _, listener := range []string{"native", "ws", "api", "admin"} {
 		conns := floodWith(t, s.addr[listener], flood)
 		for _, l := range links {
 			l.heartbeat(t)
@@ -31,6 +31,7 @@ func TestFilesExhausted(t *testing.T) {
 		}
 	}
 	all := floodWith(t, s.addr["native"], flood)
+	all = append(all, floodWith(t, s.addr["ws"], flood)...)
 	all = append(all, floodWith(t, s.addr["api"], flood)...)
 	all = append(all, floodWith(t, s.addr["admin"], flood)...)
 	for _, l := range links {

@@ -46,18 +46,27 @@ func (h *httpFlags) client(base string) (*http.Client, error) {
 	if !strings.HasPrefix(base, "https://") {
 		return nil, usagef("--ca-file is for https addresses, not for %s", base)
 	}
-	pem, err := os.ReadFile(h.caFile)
+	roots, err := readRoots(h.caFile)
 	if err != nil {
-		return nil, fmt.Errorf("--ca-file: %w", err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("--ca-file %q holds no certificate in PEM", h.caFile)
+		return nil, err
 	}
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.TLSClientConfig = &tls.Config{RootCAs: roots}
 	c.Transport = t
 	return c, nil
+}
+
+// readRoots reads the file of a --ca-file.
+func readRoots(name string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("--ca-file: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("--ca-file %q holds no certificate in PEM", name)
+	}
+	return roots, nil
 }
 
 // baseURL is the address of a server as given by a flag; without a scheme it is plain HTTP.

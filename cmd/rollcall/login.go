@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -25,12 +26,15 @@ import (
 type loginFlags struct {
 	app                                               appFlags
 	addr, user, platform, device, model, sig, sigFile string
-	resume                                            bool
+	resume, tls                                       bool
+	caFile                                            string
 }
 
 func (l *loginFlags) register(fs *flag.FlagSet) {
 	l.app.register(fs)
 	fs.StringVar(&l.addr, "addr", "127.0.0.1:7700", "`address` of the native listener")
+	fs.BoolVar(&l.tls, "tls", false, "speak TLS: the address is that of the TLS listener, port 8700 by default")
+	fs.StringVar(&l.caFile, "ca-file", "", "PEM `file` with the authorities to trust with --tls, instead of the system's")
 	fs.StringVar(&l.user, "user", "alice", "`UserID`")
 	fs.StringVar(&l.platform, "platform", "Android", "`platform`: "+platformNames())
 	fs.StringVar(&l.device, "device", "terminal-1", "device `id`, 1 to 64 bytes")
@@ -58,11 +62,29 @@ func (l *loginFlags) options(e env) (rollcall.Options, error) {
 	if err != nil {
 		return rollcall.Options{}, err
 	}
+	secure, err := l.tlsConfig()
+	if err != nil {
+		return rollcall.Options{}, err
+	}
 	return rollcall.Options{
 		Addr: l.addr, SDKAppID: uint32(l.app.app), UserID: l.user, UserSig: sig,
 		Platform: platform, DeviceID: l.device, DeviceModel: cmp.Or(l.model, l.device), Resume: l.resume,
-		SDKVersion: sdkVersion(), BackoffMax: maxLoginWait,
+		SDKVersion: sdkVersion(), BackoffMax: maxLoginWait, TLSConfig: secure,
 	}, nil
+}
+
+// tlsConfig is nil for plain TCP.
+func (l *loginFlags) tlsConfig() (*tls.Config, error) {
+	switch {
+	case !l.tls && l.caFile != "":
+		return nil, usagef("--ca-file is for --tls")
+	case !l.tls:
+		return nil, nil
+	case l.caFile == "":
+		return &tls.Config{}, nil
+	}
+	roots, err := readRoots(l.caFile)
+	return &tls.Config{RootCAs: roots}, err
 }
 
 // maxLoginWait is the longest wait for the next try, on top of what the server asks for: there is

@@ -2,9 +2,14 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"encoding/pem"
+	"errors"
 	"flag"
 	"io"
 	"net"
+	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +46,62 @@ func firstTries(t *testing.T, addr string) string {
 		t.Fatalf("%d failed tries, want 2; it said:\n%s", failed, &out)
 	}
 	return out.String()
+}
+
+// TestLoginOverTLS: with --tls the client checks the server's certificate, and only then says who it is.
+func TestLoginOverTLS(t *testing.T) {
+	web := httptest.NewTLSServer(nil) // for its certificate
+	defer web.Close()
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", web.TLS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			io.WriteString(conn, "this is no frame")
+			conn.Close()
+		}
+	}()
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	writeFile(t, file, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw})), 0o600)
+	for name, tc := range map[string]struct {
+		l       loginFlags
+		trusted bool
+	}{
+		"trusted":     {loginFlags{tls: true, caFile: file}, true},
+		"not trusted": {loginFlags{tls: true}, false},
+	} {
+		config, err := tc.l.tlsConfig()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), deadline)
+		var failed error
+		client, err := rollcall.New(rollcall.Options{
+			Addr: ln.Addr().String(), SDKAppID: devApp, UserID: "alice", UserSig: rollcall.StaticUserSig("x"),
+			Platform: codec.Android, DeviceID: "d", TLSConfig: config,
+			OnStatus: func(s rollcall.StatusChange) {
+				if s.Status == rollcall.Waiting {
+					failed = s.Err
+					cancel()
+				}
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		client.Run(ctx)
+		cancel()
+		var wrong *tls.CertificateVerificationError
+		if errors.Is(failed, rollcall.ErrProtocol) != tc.trusted || errors.As(failed, &wrong) == tc.trusted {
+			t.Errorf("%s: %v", name, failed)
+		}
+	}
 }
 
 // TestLoginHints: before the first login a failure comes with what to look at, once.

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -50,6 +52,7 @@ type node struct {
 	webhook *webhook.Dispatcher
 	dir     *embedded.Directory
 	engine  *engine.Engine
+	memory  *memoryWatch
 	api     *api.Server
 }
 
@@ -77,6 +80,7 @@ func startNode(c *config.Config, log *slog.Logger) (*node, error) {
 		{"apps", n.createApps},
 		{"webhooks", n.startWebhooks}, // after the apps: an event of one that is not there is dropped
 		{"engine", n.newEngine},       // before the API, which tells of it; it accepts links last
+		{"memory watch", n.startMemoryWatch},
 		{"api", n.startAPI},
 		{"listeners", n.startEngine},
 	} {
@@ -88,7 +92,7 @@ func startNode(c *config.Config, log *slog.Logger) (*node, error) {
 	}
 	n.dir.Serve()
 	n.state.Store(stateReady)
-	log.Info("ready", "version", buildinfo.Version, "max_links", cmp.Or(c.MaxLinks, engine.LinkBudget(files, budget.reserve)), "open_files", files)
+	log.Info("ready", "version", buildinfo.Version, "max_links", budget.links, "open_files", files)
 	return n, nil
 }
 
@@ -98,6 +102,7 @@ type fileBudget struct {
 	attempts    int // webhook attempts at once
 	store       int // tables that the store holds open
 	reserve     int // what links must leave to everybody else
+	links       int // links at once
 }
 
 // filesMisc is for standard streams, epoll, eventfds, timers, certificates, profiles;
@@ -123,6 +128,7 @@ func splitFiles(files int, c *config.Config) fileBudget {
 		b.reserve = b.store + storeMisc
 	}
 	b.reserve += b.perListener*http + b.attempts*webhook.FilesPerAttempt + filesMisc
+	b.links = cmp.Or(c.MaxLinks, engine.LinkBudget(files, b.reserve))
 	return b
 }
 
@@ -306,7 +312,7 @@ func (n *node) startAPI(c *config.Config, b fileBudget) (err error) {
 		MaxConns: b.perListener, MaxConnsPerIP: c.APIConnsPerIP, MaxBody: c.APIMaxBody,
 		NewApp: func(app *directory.App) { newAppDefaults(app, c) },
 		Ready:  n.ready, Live: n.live, Backup: n.backup(), Nodes: func() []api.NodeInfo { return n.nodes(c.Node) },
-		CheckWebhookURL: n.checkWebhook, Webhooks: n.webhook,
+		CheckWebhookURL: n.checkWebhook, Webhooks: n.webhook, Demo: n.demo(c),
 	})
 	if err != nil {
 		return err
@@ -314,12 +320,47 @@ func (n *node) startAPI(c *config.Config, b fileBudget) (err error) {
 	return n.api.Start()
 }
 
+// demo is what the demo page is told; nil without --dev: there is no page.
+func (n *node) demo(c *config.Config) func() api.Demo {
+	if !c.Dev {
+		return nil
+	}
+	return func() api.Demo {
+		d := api.Demo{SDKAppID: config.DevAppID, Key: config.DevKey, Administrator: devAdmin}
+		if a := n.addr("ws"); a != "" {
+			d.WS = "ws://" + a + "/v1"
+		}
+		if a := n.addr("api"); a != "" {
+			d.API = "http://" + a
+		}
+		return d
+	}
+}
+
 func (n *node) newEngine(c *config.Config, b fileBudget) (err error) {
-	n.engine, err = engine.New(engine.Options{
+	o := engine.Options{
 		Listeners: clientListeners(c), Loops: c.Loops, MaxLinks: c.MaxLinks, FileReserve: b.reserve, Node: c.Node,
-		Directory: watched{n.dir, n.webhook}, Metrics: n.metrics, Logger: n.log, LoginTimeout: c.LoginTimeout,
-	})
+		Directory: watched{n.dir, n.webhook}, Metrics: n.metrics, Logger: n.log,
+		DrainRedirect: c.DrainRedirect, RetryAfter: c.RetryAfter, RetryMost: c.RetryMax,
+		LoginRate: c.LoginRate, LoginQueueTime: c.LoginQueueTime,
+		UserFailures: cmp.Or(c.LoginFailuresUser, -1), IPFailures: cmp.Or(c.LoginFailuresIP, -1),
+		FailureWindow: c.LoginFailureWindow, PenaltyMost: c.LoginPenaltyMax, SigCache: cmp.Or(c.SigCache, -1),
+	}
+	applyLimits(&o, c, b.links)
+	n.engine, err = engine.New(o)
 	return err
+}
+
+// startMemoryWatch refuses new links while memory is full, if there is a limit.
+func (n *node) startMemoryWatch(c *config.Config, _ fileBudget) error {
+	limit := resolveMemoryLimit(c, os.ReadFile)
+	runtime := newRuntimeMemory()
+	w := newMemoryWatch(limit, func() int64 { return runtime.bytes() + n.dir.TableBytes() }, n.engine.SetMemoryFull, debug.FreeOSMemory, n.log)
+	n.metrics.Gauge("rollcall_memory_limit_bytes", func() float64 { return float64(limit) })
+	n.metrics.Gauge("rollcall_memory_bytes", func() float64 { return float64(w.last.Load()) })
+	n.memory = w
+	go w.run()
+	return nil
 }
 
 func (n *node) startEngine(*config.Config, fileBudget) error { return n.engine.Start() }

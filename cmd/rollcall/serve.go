@@ -140,7 +140,7 @@ func isTerminal(w any) bool {
 }
 
 // printListening prints what was bound, in one line that programs can read:
-// "listening native=ADDR api=ADDR admin=ADDR"; in dev mode, things to try follow.
+// "listening native=ADDR ws=ADDR api=ADDR admin=ADDR"; in dev mode, things to try follow.
 func printListening(e env, c *config.Config, n *node) {
 	line := "listening"
 	for _, name := range listenerNames {
@@ -170,6 +170,15 @@ Metrics http://%s/metrics, API description http://%[4]s/openapi.yaml. Ctrl-C sto
   %s    # the first is forced offline
   %s
   %s
+%s
+`, config.DevAppID, devAdmin, config.DevToken, n.addr("admin"), login, strings.Replace(login, "phone-1", "phone-2", 1), api, bench, demoLine(n))
+}
 
-`, config.DevAppID, devAdmin, config.DevToken, n.addr("admin"), login, strings.Replace(login, "phone-1", "phone-2", 1), api, bench)
+// demoLine says where the demo page is, if it is there and can be used.
+func demoLine(n *node) string {
+	admin := n.addr("admin")
+	if admin == "" || n.addr("ws") == "" {
+		return ""
+	}
+	return "\nIn a browser: http://" + admin + "/demo/ and log in from two tabs; one forces the other offline.\n"
 }

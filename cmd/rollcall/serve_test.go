@@ -21,7 +21,7 @@ import (
 // TestSecondServerRefused: two processes on one SO_REUSEPORT port would share the clients.
 func TestSecondServerRefused(t *testing.T) {
 	s := running(t, startServer)
-	for _, name := range []string{"native", "api", "admin"} {
+	for _, name := range []string{"native", "ws", "api", "admin"} {
 		_, err := startServer(devArgsAt(t.TempDir(), map[string]string{name: s.addr[name]})...)
 		if err == nil || !exitedWith(err, exitError) {
 			t.Errorf("second server on the %s port: got %v, want exit code %d", name, err, exitError)
@@ -67,6 +67,27 @@ func TestDrain(t *testing.T) {
 	}
 	if _, err := l.next(); !errors.Is(err, io.EOF) {
 		t.Errorf("after the notice: %v, want EOF", err)
+	}
+}
+
+// TestDrainRedirect: with drain-redirect a stop sends clients elsewhere.
+func TestDrainRedirect(t *testing.T) {
+	const elsewhere = "other.example:7700"
+	s := running(t, startServer, "--drain-redirect", elsewhere)
+	l := login(t, s.addr["native"], "alice", codec.Android)
+	if err := s.terminate(); err != nil {
+		t.Fatalf("on SIGTERM the server ended with %v", err)
+	}
+	f, err := l.next()
+	if err != nil || f.Type != codec.TypeRedirect {
+		t.Fatalf("got %v, %v; want Redirect", f.Type, err)
+	}
+	var m codec.Redirect
+	if err := m.Unmarshal(f.Body); err != nil || m.Address != elsewhere || m.RetryAfterMS < 1000 {
+		t.Errorf("got %+v, %v; want %s, with a time to wait", m, err, elsewhere)
+	}
+	if _, err := l.next(); !errors.Is(err, io.EOF) {
+		t.Errorf("after the redirect: %v, want EOF", err)
 	}
 }
 

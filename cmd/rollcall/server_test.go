@@ -53,7 +53,7 @@ func devArgs(dir string) []string { return devArgsAt(dir, nil) }
 // devArgsAt has given addresses for some listeners.
 func devArgsAt(dir string, at map[string]string) []string {
 	args := []string{"serve", "--dev", "--data-dir", filepath.Join(dir, "data")}
-	for _, name := range []string{"native", "mqtt", "api", "admin"} {
+	for _, name := range []string{"native", "ws", "mqtt", "api", "admin"} {
 		addr := "127.0.0.1:0"
 		if at[name] != "" {
 			addr = at[name]

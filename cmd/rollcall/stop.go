@@ -81,6 +81,9 @@ func (n *node) stop(timeout time.Duration) error {
 	if n.engine != nil {
 		errs = append(errs, n.engine.Shutdown(ctx))
 	}
+	if n.memory != nil {
+		n.memory.close()
+	}
 	if n.api != nil {
 		errs = append(errs, n.api.Shutdown(ctx))
 	}

@@ -43,6 +43,9 @@ func (r Rate) take(full, now int64) (int64, bool) {
 // Bucket is a bucket that any goroutine may take from. The zero value is full.
 type Bucket struct{ fullNS atomic.Int64 }
 
+// Return gives a token back that was taken for nothing.
+func (b *Bucket) Return(r Rate) { b.fullNS.Add(-r.eachNS) }
+
 // Take takes a token if there is one.
 func (b *Bucket) Take(r Rate, nowNS int64) bool {
 	if r == (Rate{}) {

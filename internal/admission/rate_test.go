@@ -89,6 +89,28 @@ func TestBucketConcurrent(t *testing.T) {
 	}
 }
 
+// A token that was given back can be taken again; a full bucket gets no fuller.
+func TestBucketReturn(t *testing.T) {
+	r := PerSecond(1, 2)
+	var b Bucket
+	b.Return(r)
+	for range 5 {
+		if !b.Take(r, second) || !b.Take(r, second) || b.Take(r, second) {
+			t.Fatal("want two tokens")
+		}
+		b.Return(r)
+		if !b.Take(r, second) || b.Take(r, second) {
+			t.Fatal("want the one that was given back")
+		}
+		b.Return(r)
+		b.Return(r)
+	}
+	if !b.Take(Rate{}, 0) {
+		t.Fatal("no rate refuses")
+	}
+	b.Return(Rate{})
+}
+
 func TestCeiling(t *testing.T) {
 	c := NewCeiling(1000)
 	for i, s := range []struct {

@@ -40,6 +40,7 @@ func (s *Server) guardedAdmin(ctx *fasthttp.RequestCtx) {
 			s.adminPanics.Inc()
 			s.log.Error("panic in a call of the admin listener", "panic", p, "stack", string(debug.Stack()))
 			ctx.Response.Reset()
+			setPageHeaders(ctx)
 			writeFault(ctx, newFault(fasthttp.StatusInternalServerError, "Internal", "internal error"))
 		}
 	}()
@@ -50,6 +51,7 @@ func (s *Server) guardedAdmin(ctx *fasthttp.RequestCtx) {
 // everybody; metrics and profiles are open to the machine itself and want the
 // token from elsewhere; the console always wants it.
 func (s *Server) serveAdmin(ctx *fasthttp.RequestCtx) {
+	setPageHeaders(ctx)
 	t, err := parseTarget(ctx.Request.Header.RequestURI())
 	if err != nil {
 		writeFault(ctx, err)
@@ -66,6 +68,11 @@ func (s *Server) serveAdmin(ctx *fasthttp.RequestCtx) {
 		s.serveOpen(ctx, func() { serveOpenAPI(ctx) })
 	case t.path == "/metrics":
 		s.serveInner(ctx, func() { s.serveMetrics(ctx) })
+	case s.opts.Demo != nil && t.path+"/" == demoPrefix:
+		ctx.SetStatusCode(fasthttp.StatusMovedPermanently)
+		ctx.Response.Header.Set("Location", demoPrefix)
+	case s.opts.Demo != nil && strings.HasPrefix(t.path, demoPrefix):
+		s.serveOpen(ctx, func() { s.serveDemo(ctx, t) })
 	case strings.HasPrefix(t.path, pprofPrefix):
 		s.serveInner(ctx, func() { servePprof(ctx) })
 	default:
@@ -94,10 +101,33 @@ func (s *Server) serveInner(ctx *fasthttp.RequestCtx, page func()) {
 }
 
 // fromThisMachine reports whether a program on this machine asks for itself. A
-// proxy that forwards for others says so.
+// proxy that forwards for others says so, and so does a browser that asks for a
+// page from elsewhere, unless that page's own name was led to this machine (DNS
+// rebinding): then the name in Host is a public one.
 func fromThisMachine(ctx *fasthttp.RequestCtx) bool {
 	h := &ctx.Request.Header
-	return remoteIP(ctx).IsLoopback() && len(h.Peek("Forwarded")) == 0 && len(h.Peek("X-Forwarded-For")) == 0
+	if !remoteIP(ctx).IsLoopback() || len(h.Peek("Forwarded")) > 0 || len(h.Peek("X-Forwarded-For")) > 0 || !isLocalName(string(h.Host())) {
+		return false
+	}
+	switch string(h.Peek("Sec-Fetch-Site")) {
+	case "", "none", "same-origin": // no browser, or what somebody typed there
+		return true
+	}
+	return false
+}
+
+// isLocalName reports whether a Host is no name of the public DNS, whose names
+// have a dot: an address, a bare name, or one below localhost.
+func isLocalName(host string) bool {
+	name := host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		name = h
+	}
+	if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
+		return true
+	}
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	return !strings.Contains(name, ".") || strings.HasSuffix(name, ".localhost")
 }
 
 func remoteIP(ctx *fasthttp.RequestCtx) netip.Addr {
@@ -145,6 +175,7 @@ func servePprof(ctx *fasthttp.RequestCtx) {
 			return
 		}
 	}
+	ctx.Response.Header.Del("X-Content-Type-Options") // its pages add their own
 	if string(ctx.Path()) == pprofPrefix {
 		pprofIndex(ctx) // PprofHandler answers 404 to its own index
 		return

@@ -29,7 +29,10 @@ func (s *Server) authorize(ctx *fasthttp.RequestCtx) error {
 	}
 	if !s.isAdminToken(token) {
 		s.countAuthFailure("wrong")
-		s.wrongTokens.failed(from, now)
+		s.audit.refused("wrong admin token", "remote", remoteIP(ctx).String())
+		if s.wrongTokens.failed(from, now) {
+			s.audit.refused("address is locked out of the admin listener", "for", lockout.String(), "remote", from.ip.String())
+		}
 		return unauthorized("the bearer token is not the console's")
 	}
 	return nil

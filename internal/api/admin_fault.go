@@ -77,7 +77,8 @@ func codeFault(code int, text string) error {
 	return unavailable("%s (code %d)", text, code)
 }
 
-// asFault returns err as an error answer; what is no fault yet is our own.
+// asFault returns err as an error answer. What is no fault yet is our own, and
+// its text is for the log: serveConsole writes it there.
 func asFault(err error) *fault {
 	var f *fault
 	if errors.As(err, &f) {
@@ -87,7 +88,7 @@ func asFault(err error) *fault {
 	if errors.As(err, &d) {
 		return asFault(codeFault(d.Code, d.Text))
 	}
-	return newFault(fasthttp.StatusInternalServerError, "Internal", "%s", err)
+	return newFault(fasthttp.StatusInternalServerError, "Internal", "internal error")
 }
 
 // writeFault answers with an error.
@@ -111,8 +112,6 @@ func writeFault(ctx *fasthttp.RequestCtx, err error) {
 func writeJSON(ctx *fasthttp.RequestCtx, status int, v any) {
 	ctx.SetStatusCode(status)
 	ctx.SetContentType("application/json")
-	ctx.Response.Header.Set("Cache-Control", "no-store")
-	ctx.Response.Header.Set("X-Content-Type-Options", "nosniff")
 	ctx.Response.ResetBody()
 	enc := json.NewEncoder(ctx.Response.BodyWriter())
 	enc.SetEscapeHTML(false)
@@ -123,6 +122,7 @@ func writeJSON(ctx *fasthttp.RequestCtx, status int, v any) {
 
 // badAdminHTTP answers what fasthttp could not read as a request.
 func (s *Server) badAdminHTTP(ctx *fasthttp.RequestCtx, err error) {
+	setPageHeaders(ctx)
 	var small *fasthttp.ErrSmallBuffer
 	switch {
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):

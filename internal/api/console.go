@@ -95,6 +95,9 @@ func (s *Server) serveConsole(ctx *fasthttp.RequestCtx, t target) {
 	r, err := s.dispatch(ctx, t, &name)
 	switch {
 	case err != nil:
+		if f := asFault(err); f.code == "Internal" {
+			s.log.Error("console call failed", "route", name, "err", err)
+		}
 		writeFault(ctx, err)
 	case r.body == nil:
 		ctx.SetStatusCode(fasthttp.StatusNoContent)

@@ -49,6 +49,7 @@ type appView struct {
 	ExpiryEvent     bool
 	CloseOnSigEnd   bool
 	AllowedIPs      []string
+	AllowedOrigins  []string
 }
 
 // keyView is a key; Secret is shown in the answer that creates it, and never again.
@@ -65,6 +66,7 @@ func viewApp(a *directory.App) appView {
 		Timeouts: viewTimeouts(a), Webhook: viewWebhook(a), Limits: limitsView(a.Limits),
 		QueryIPhoneName: a.QueryIPhoneName, MacPushOnline: a.MacPushOnline,
 		ExpiryEvent: a.ExpiryEvent, CloseOnSigEnd: a.CloseOnSigEnd, AllowedIPs: viewPrefixes(a.AllowedIPs),
+		AllowedOrigins: append([]string{}, a.AllowedOrigins...), // never null
 	}
 }
 
@@ -162,6 +164,7 @@ func (c *consoleCall) patchApp() (reply, error) {
 		ExpiryEvent     *bool
 		CloseOnSigEnd   *bool
 		AllowedIPs      *[]string
+		AllowedOrigins  *[]string
 	}
 	if err := c.decode(&in); err != nil {
 		return reply{}, err
@@ -181,6 +184,7 @@ func (c *consoleCall) patchApp() (reply, error) {
 		assign(&a.ExpiryEvent, in.ExpiryEvent)
 		assign(&a.CloseOnSigEnd, in.CloseOnSigEnd)
 		assign(&a.AllowedIPs, allowed)
+		assign(&a.AllowedOrigins, in.AllowedOrigins)
 		return checkIPhoneName(a.QueryIPhoneName)
 	})
 	if err != nil {

@@ -118,6 +118,7 @@ type adminRequest struct {
 	auth                 string // "" = the right token, "-" = none
 	from                 string // client address, "" = 127.0.0.1
 	header               string // more header lines, each with its line break
+	host                 string // header lines in place of "Host: x"
 }
 
 func (r *rig) send(q adminRequest) consoleAnswer {
@@ -143,7 +144,10 @@ func (r *rig) parse(ctx *fasthttp.RequestCtx, q adminRequest) error {
 	if q.from == "" {
 		q.from = "127.0.0.1"
 	}
-	raw := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\n%s%sContent-Length: %d\r\n\r\n%s", q.method, q.target, auth, q.header, len(q.body), q.body)
+	if q.host == "" {
+		q.host = "Host: x"
+	}
+	raw := fmt.Sprintf("%s %s HTTP/1.1\r\n%s\r\n%s%sContent-Length: %d\r\n\r\n%s", q.method, q.target, q.host, auth, q.header, len(q.body), q.body)
 	var req fasthttp.Request
 	err := req.Read(bufio.NewReader(strings.NewReader(raw)))
 	ctx.Init(&req, &net.TCPAddr{IP: net.ParseIP(q.from), Port: 1}, nil)

@@ -133,8 +133,12 @@ func TestPartialChanges(t *testing.T) {
 	if a := r.dir.App(rigApp); !a.MacPushOnline || a.Name != "x" || fmt.Sprint(v["AllowedIPs"]) != "[192.0.2.1/32 2001:db8::/32]" {
 		t.Errorf("app %+v", v)
 	}
-	r.want(200, "PATCH", appPath(""), `{"AllowedIPs":[]}`)
-	if a := r.dir.App(rigApp); len(a.AllowedIPs) != 0 || !a.MacPushOnline {
+	v = r.want(200, "PATCH", appPath(""), `{"AllowedOrigins":["https://a.example:8443","*.example.org"]}`)
+	if a := r.dir.App(rigApp); fmt.Sprint(a.AllowedOrigins) != "[https://a.example:8443 *.example.org]" || fmt.Sprint(v["AllowedOrigins"]) != fmt.Sprint(a.AllowedOrigins) {
+		t.Errorf("AllowedOrigins %v, answered %v", a.AllowedOrigins, v["AllowedOrigins"])
+	}
+	r.want(200, "PATCH", appPath(""), `{"AllowedIPs":[],"AllowedOrigins":[]}`)
+	if a := r.dir.App(rigApp); len(a.AllowedIPs)+len(a.AllowedOrigins) != 0 || !a.MacPushOnline {
 		t.Errorf("app %+v", a)
 	}
 }

@@ -353,3 +353,33 @@ func TestLongURL(t *testing.T) {
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }
+
+// TestSendBuffer: the kernel holds little for a caller that does not read.
+func TestSendBuffer(t *testing.T) {
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newListener(tcp, "test", 1, 0, metrics.NewSet())
+	defer l.Close()
+	c, err := net.Dial("tcp", tcp.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	got, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer got.Close()
+	raw, err := got.(*conn).Conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var size int
+	if errs := errors.Join(raw.Control(func(fd uintptr) {
+		size, err = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF)
+	}), err); errs != nil || size > 2*sendBuffer { // the kernel doubles it, for its own needs
+		t.Errorf("a send buffer of %d, %v", size, errs)
+	}
+}

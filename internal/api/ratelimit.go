@@ -124,8 +124,9 @@ func (t *failureTable) locked(c caller, now time.Time) bool {
 	return r != nil && now.Before(r.locked)
 }
 
-// failed records a failure. It keeps a copy of c.identifier.
-func (t *failureTable) failed(c caller, now time.Time) {
+// failed records a failure and reports whether it is the one that locks the
+// caller out. It keeps a copy of c.identifier.
+func (t *failureTable) failed(c caller, now time.Time) (locks bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r := t.records[c]
@@ -137,7 +138,9 @@ func (t *failureTable) failed(c caller, now time.Time) {
 	}
 	if r.count++; r.count == maxFailures {
 		*r = failureRecord{locked: now.Add(lockout)}
+		return true
 	}
+	return false
 }
 
 func (t *failureTable) addLocked(c caller) *failureRecord {

@@ -100,6 +100,7 @@ var restCalls = sync.Pool{New: func() any { return new(restCall) }}
 // OPTIONS with 204.
 func (s *Server) serveAPI(ctx *fasthttp.RequestCtx) {
 	setCORS(ctx)
+	setAnswerHeaders(ctx)
 	switch {
 	case ctx.IsOptions():
 		ctx.SetStatusCode(fasthttp.StatusNoContent)
@@ -222,6 +223,7 @@ func (c *restCall) checkApp() (int, string) {
 	case c.app == nil:
 		return codeUnknownApp, fmt.Sprintf("there is no app with sdkappid %s", brief(text))
 	case !allowedIP(c.app, c.ip):
+		c.s.audit.refused("REST caller's address is not allowed", "app", c.app.SDKAppID, "remote", c.ip.String())
 		return codeForbiddenIP, fmt.Sprintf("address %s may not call the API of sdkappid %d", c.ip, c.app.SDKAppID)
 	case len(c.app.Keys) == 0:
 		return codeNoKey, fmt.Sprintf("the app with sdkappid %d has no key", c.app.SDKAppID)
@@ -258,6 +260,7 @@ func (c *restCall) checkIdentity() (int, string) {
 		return code, text
 	}
 	if !c.app.IsAdministrator(c.identifier) {
+		c.s.audit.refused("REST caller is no administrator", "app", c.app.SDKAppID, "identifier", c.identifier, "remote", c.ip.String())
 		return c.cmd.service.needsAdmin, fmt.Sprintf("identifier %q is not an administrator of sdkappid %d", c.identifier, c.app.SDKAppID)
 	}
 	return 0, ""
@@ -365,6 +368,7 @@ func brief(b []byte) []byte {
 func (s *Server) badHTTP(ctx *fasthttp.RequestCtx, err error) {
 	s.rest.badHTTP.Inc()
 	setCORS(ctx)
+	setAnswerHeaders(ctx)
 	ctx.SetContentType("application/json")
 	linger(ctx.Conn())
 	text := "the HTTP request cannot be read"

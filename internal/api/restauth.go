@@ -29,7 +29,10 @@ func (c *restCall) authenticate() (code int, text string) {
 		code, text = int(r.Code), r.Text
 	}
 	if code != 0 && code != c.cmd.service.timeout {
-		c.s.rest.failures.failed(who, c.now)
+		c.s.audit.refused("REST caller's UserSig is refused", "app", c.app.SDKAppID, "identifier", c.identifier, "code", code, "remote", c.ip.String())
+		if c.s.rest.failures.failed(who, c.now) {
+			c.s.audit.refused("REST caller is locked out", "app", c.app.SDKAppID, "identifier", c.identifier, "for", lockout.String(), "remote", c.ip.String())
+		}
 	}
 	return code, text
 }

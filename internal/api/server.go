@@ -56,6 +56,9 @@ type Options struct {
 	Ready    func() error      // default: ready while serving
 	Live     func() string     // what /livez says beside "ok", "" = nothing; default: nothing
 	Nodes    func() []NodeInfo // default: none
+	// Demo is called for each request of the demo page, which lies at /demo/ of the admin
+	// listener; nil: there is no such page.
+	Demo func() Demo
 	// Backup copies the store to a directory on this machine; nil: there is no store.
 	Backup          func(dir string) error
 	CheckWebhookURL func(string) error // default: every URL that parses
@@ -156,7 +159,8 @@ type Server struct {
 	rest  *rest       // the REST API's own state
 	https []*httpServer
 
-	wrongTokens *failureTable    // of the console, by address
+	wrongTokens *failureTable // of the console, by address
+	audit       *auditLog
 	adminPanics *metrics.Counter // calls of the admin listener that ended in one
 
 	serving sync.WaitGroup // one per running listener
@@ -187,6 +191,7 @@ func New(o Options) (*Server, error) {
 	}
 	s.rest = newREST(s)
 	s.wrongTokens = newFailureTable(o.MaxFailures, o.Metrics)
+	s.audit = newAuditLog(o.Logger, o.Clock, o.Metrics)
 	for _, reason := range []string{"missing", "wrong", "limited"} {
 		s.authFailures(reason) // exported from the first moment on: alarms look at its growth
 	}

@@ -167,7 +167,7 @@ func FuzzYAML(f *testing.F) {
 			}
 			return
 		}
-		if c.Node < 1 || c.Node > 65535 || c.AdminToken != token || c.ListenWS != Off || c.SyncInterval > time.Minute || c.RestartGrace > time.Hour {
+		if c.Node < 1 || c.Node > 65535 || c.AdminToken != token || c.SyncInterval > time.Minute || c.RestartGrace > time.Hour {
 			t.Errorf("settings out of bounds: %+v", c)
 		}
 		seen := map[string]bool{}

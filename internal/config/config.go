@@ -17,6 +17,9 @@ import (
 // Off is the address of a listener that is not wanted.
 const Off = "off"
 
+// MemoryAuto as Config.MemoryLimit leaves the limit to what the machine has.
+const MemoryAuto = -1
+
 // What --dev brings along. None of it exists without --dev.
 const (
 	DevAppID    = 1400000000
@@ -33,7 +36,7 @@ type Config struct {
 	Dev  bool
 
 	ListenNative   string
-	ListenWS       string // always Off: not in this release
+	ListenWS       string
 	ListenMQTT     string
 	ListenAPI      string
 	ListenAdmin    string
@@ -55,10 +58,35 @@ type Config struct {
 	AdminTokenFile string
 	AdminToken     string // what the file holds; DevToken in --dev; "" if the admin listener is off
 
-	MaxLinks       int // 0 = the open-file limit less a reserve
-	Loops          int // 0 = one per core
-	LoginTimeout   time.Duration
-	DrainTimeout   time.Duration
+	MaxLinks             int     // 0 = the open-file limit less a reserve
+	Loops                int     // 0 = one per core
+	AcceptRate           float64 // new links per second; 0 = unlimited
+	AcceptRatePerIP      float64 // of them of one address; 0 = unlimited
+	AcceptRatePerNet64   float64 // of one IPv6 /64; 0 = unlimited
+	LinksPerIP           int     // at once, of one address; 0 = unlimited
+	LinksPerNet64        int     // of one IPv6 /64; 0 = unlimited
+	Unauthenticated      int     // links without a login, percent of MaxLinks
+	UnauthenticatedPerIP int     // of them of one address or /64, percent of MaxLinks; 100 = unlimited
+	UnlimitedNetworks    []netip.Prefix
+	TrackedAddresses     int
+	MemoryLimit          int64 // bytes from which on new links are refused; 0 = none, MemoryAuto = what the machine has decides
+	OutboundCap          int   // bytes that may wait for a client that does not read
+	MinProgress          int   // bytes per second of a frame that has begun; 0 = any
+	FirstFrameTimeout    time.Duration
+	LoginTimeout         time.Duration
+	DrainTimeout         time.Duration
+	DrainRedirect        string // host:port, "" = none
+
+	LoginRate          float64 // logins per second of the node, 0 = measured and not bounded
+	LoginQueueTime     time.Duration
+	LoginFailuresUser  int // 0 = any number
+	LoginFailuresIP    int // 0 = any number
+	LoginFailureWindow time.Duration
+	LoginPenaltyMax    time.Duration
+	SigCache           int // verified UserSigs, 0 = none
+	RetryAfter         time.Duration
+	RetryMax           time.Duration
+
 	APIConcurrency int // connections per HTTP listener
 	APIConnsPerIP  int // of them of one address; 0 = unlimited
 	APIMaxBody     int // bytes of a REST request's body

@@ -115,13 +115,16 @@ func TestPrecedence(t *testing.T) {
 // Every setting of the table can be given in each layer and arrives.
 func TestEverySettingInEveryLayer(t *testing.T) {
 	other := map[string]string{
-		"dev": "true", "listen-native": "127.0.0.1:1", "listen-mqtt": "127.0.0.1:4", "listen-api": "127.0.0.1:2", "listen-admin": "127.0.0.1:3", "listen-api-tls": "off", "listen-admin-tls": "off",
+		"dev": "true", "listen-native": "127.0.0.1:1", "listen-ws": "127.0.0.1:4", "listen-mqtt": "127.0.0.1:5", "listen-api": "127.0.0.1:2", "listen-admin": "127.0.0.1:3", "listen-api-tls": "off", "listen-admin-tls": "off",
 		"proxy-networks": "10.0.0.0/8,192.0.2.1/32,2001:db8::/32", "tls-cert": "cert.pem", "tls-key": "key.pem", "node": "9", "data-dir": "/x", "durability": "interval:250", "store-min-free": "0", "restart-grace": "0s", "max-links": "10", "loops": "3",
-		"login-timeout": "3s", "drain-timeout": "0s", "api-concurrency": "77", "api-conns-per-ip": "78", "api-max-body": "1024", "policy-max-native": "4", "policy-max-native-elsewhere": "2",
+		"login-timeout": "3s", "accept-rate": "5.5", "accept-rate-per-ip": "6", "accept-rate-per-net64": "7", "links-per-ip": "8", "links-per-net64": "9", "max-unauthenticated": "30", "max-unauthenticated-per-ip": "31",
+		"unlimited-networks": "10.0.0.0/8,::1/128", "tracked-addresses": "100", "memory-limit": "1073741824", "outbound-cap": "4096", "min-progress": "0", "first-frame-timeout": "2s", "drain-timeout": "0s", "drain-redirect": "other.example:7700", "login-rate": "500", "login-queue-time": "2s",
+		"login-failures-user": "0", "login-failures-ip": "5", "login-failure-window": "2m", "login-penalty-max": "1h", "sig-cache": "0", "retry-after": "2s", "retry-max": "10m",
+		"api-concurrency": "77", "api-conns-per-ip": "78", "api-max-body": "1024", "policy-max-native": "4", "policy-max-native-elsewhere": "2",
 		"policy-max-web": "100", "rate-calls": "1.5", "rate-batch-calls": "2.5", "webhook-allow-private": "true", "webhook-allow-loopback": "true",
 		"webhook-outbox-events": "12", "webhook-outbox-full": "block-logins", "webhook-dead-letters": "13", "webhook-log-events": "0", "webhook-timeout": "1s", "webhook-give-up": "1h", "log-level": "error", "log-format": "json",
 	}
-	only := map[string]bool{"config": true, "admin-token-file": true, "listen-ws": true, "redis": true} // no second legal value here
+	only := map[string]bool{"config": true, "admin-token-file": true, "redis": true} // no second legal value here
 	for i := range settings {
 		s := &settings[i]
 		value, ok := other[s.name]
@@ -220,7 +223,6 @@ func TestFaults(t *testing.T) {
 		{"two documents", "", "", "node: 1\n---\nnode: 2", false, []string{"more than one YAML document"}},
 		{"file too large", "", "", "#" + strings.Repeat("x", maxFile), false, []string{"1048577 bytes", "at most 1048576"}},
 
-		{"WebSocket", "--listen-ws :7701", "", "", false, []string{"listen-ws", "0.0.0.0:7701", "not in this release", "off"}},
 		{"no data-dir", "", "", `data-dir: ""`, false, []string{`durability "sync"`, "needs a data-dir"}},
 		{"redis", "--redis redis://:hunter2@h:6379", "", "", false, []string{"redis", "not in this release"}},
 
@@ -236,7 +238,10 @@ func TestFaults(t *testing.T) {
 		{"addresses collide", "--listen-api :7700", "", "", false, []string{"listen-api", "collides with listen-native"}},
 		{"any address collides", "--listen-api 10.0.0.1:7700", "", "", false, []string{"collides"}},
 		{"collides with a twin", "--tls-cert cert.pem --tls-key key.pem --listen-api :6700 --listen-native :7700", "", "", false, []string{`listen-api-tls "0.0.0.0:7700"`, "collides"}},
-		{"nothing to serve", "--listen-native off --listen-mqtt off --listen-api off --listen-admin off", "", "", false, []string{"every listener is off"}},
+		{"MQTT collides", "--listen-mqtt :7700", "", "", false, []string{"listen-mqtt", "collides with listen-native"}},
+		{"WebSocket collides", "--listen-ws :7700", "", "", false, []string{"listen-ws", "collides with listen-native"}},
+		{"WebSocket elsewhere", "--dev --listen-ws 0.0.0.0:7701", "", "", false, []string{`listen-ws "0.0.0.0:7701"`, "loopback"}},
+		{"nothing to serve", "--listen-native off --listen-ws off --listen-mqtt off --listen-api off --listen-admin off", "", "", false, []string{"every listener is off"}},
 		{"dev elsewhere", "--dev --listen-api 0.0.0.0:7780", "", "", false, []string{`listen-api "0.0.0.0:7780"`, "loopback"}},
 		{"dev elsewhere, from the file", "--dev", "", "listen-native: 192.168.1.1:1", false, []string{"listen-native", "loopback"}},
 		{"dev elsewhere, any IPv6", "--dev --listen-admin [::]:1", "", "", false, []string{"listen-admin", "loopback"}},
@@ -284,7 +289,7 @@ func TestDev(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, addr := range map[string]string{c.ListenNative: "127.0.0.1:7700", c.ListenAPI: "127.0.0.1:7780", c.ListenAdmin: "127.0.0.1:7781"} {
+	for name, addr := range map[string]string{c.ListenNative: "127.0.0.1:7700", c.ListenWS: "127.0.0.1:7701", c.ListenAPI: "127.0.0.1:7780", c.ListenAdmin: "127.0.0.1:7781"} {
 		if name != addr {
 			t.Errorf("address %s, want %s", name, addr)
 		}
@@ -364,7 +369,7 @@ func TestNetworks(t *testing.T) {
 }
 
 func TestPortZeroCollidesWithNothing(t *testing.T) {
-	if _, err := load("--listen-native :0 --listen-mqtt :0 --listen-api :0 --listen-admin :0", "", ""); err != nil {
+	if _, err := load("--listen-native :0 --listen-api :0 --listen-admin :0", "", ""); err != nil {
 		t.Error(err)
 	}
 }

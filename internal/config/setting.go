@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/rollcall-im/rollcall/codec"
 )
 
 // setting is one row of the table.
@@ -92,8 +94,9 @@ func integer[T int | uint32](field func(*Config) *T, low, high int64) bind {
 	}
 }
 
-func rate(field func(*Config) *float64) bind {
-	const high = 1e9
+func rate(field func(*Config) *float64) bind { return rateUpTo(field, 1e9) }
+
+func rateUpTo(field func(*Config) *float64, high float64) bind {
 	return bind{
 		set: func(c *Config, s string) error {
 			v, err := strconv.ParseFloat(s, 64)
@@ -132,6 +135,39 @@ func brief(d time.Duration) string {
 	}
 	return s
 }
+
+// Words of memory-limit beside a number of bytes.
+const (
+	memoryAuto = "auto"
+	maxMemory  = 1 << 50
+)
+
+// memoryLimit is a number of bytes, 0 = none, or auto, which is kept as MemoryAuto.
+func memoryLimit(field func(*Config) *int64) bind {
+	return bind{
+		set: func(c *Config, s string) error {
+			if s == memoryAuto {
+				*field(c) = MemoryAuto
+				return nil
+			}
+			v, err := strconv.ParseInt(s, 10, 64)
+			if err != nil || v < 0 || v > maxMemory || v > 0 && v < minMemory {
+				return fmt.Errorf("want %s, 0, or bytes from %d to %d", memoryAuto, minMemory, int64(maxMemory))
+			}
+			*field(c) = v
+			return nil
+		},
+		get: func(c *Config) string {
+			if *field(c) == MemoryAuto {
+				return memoryAuto
+			}
+			return strconv.FormatInt(*field(c), 10)
+		},
+	}
+}
+
+// minMemory is more than an idle server takes.
+const minMemory = 32 << 20
 
 func level(field func(*Config) *slog.Level) bind {
 	names := []string{"debug", "info", "warn", "error"}
@@ -281,4 +317,20 @@ func parseAddress(s string, dev bool) (string, error) {
 		return "", fmt.Errorf("host %q: want an IP address, localhost or nothing", host)
 	}
 	return net.JoinHostPort(ip.String(), port), nil
+}
+
+// destination is an address that clients connect to; it is theirs to resolve.
+func destination(field func(*Config) *string) bind {
+	return bind{
+		set: func(c *Config, s string) error {
+			host, port, err := net.SplitHostPort(s)
+			n, bad := strconv.ParseUint(port, 10, 16)
+			if s != "" && (err != nil || host == "" || bad != nil || n == 0 || len(s) > codec.MaxAddress) {
+				return fmt.Errorf("want host:port, at most %d bytes", codec.MaxAddress)
+			}
+			*field(c) = s
+			return nil
+		},
+		get: func(c *Config) string { return *field(c) },
+	}
 }

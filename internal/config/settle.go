@@ -35,13 +35,6 @@ func (c *Config) settle(entries []appEntry, read func(string) ([]byte, error)) e
 // checkRelease refuses what the contract names and this release cannot do.
 func (c *Config) checkRelease() error {
 	var faults []error
-	for _, l := range []struct{ name, what, addr string }{
-		{"listen-ws", "WebSocket", c.ListenWS},
-	} {
-		if l.addr != Off {
-			faults = append(faults, fmt.Errorf("%s %q: %s is not in this release, only off is allowed", l.name, l.addr, l.what))
-		}
-	}
 	if c.Durability != DurabilityMemory && c.DataDir == "" {
 		faults = append(faults, fmt.Errorf("durability %q: needs a data-dir; memory needs none", c.Durability))
 	}
@@ -134,7 +127,7 @@ func (c *Config) checkListeners() error {
 	var open []listener
 	var faults []error
 	for _, l := range []struct{ name, addr string }{
-		{"listen-native", c.ListenNative}, {"listen-mqtt", c.ListenMQTT}, {"listen-api", c.ListenAPI}, {"listen-admin", c.ListenAdmin},
+		{"listen-native", c.ListenNative}, {"listen-ws", c.ListenWS}, {"listen-mqtt", c.ListenMQTT}, {"listen-api", c.ListenAPI}, {"listen-admin", c.ListenAdmin},
 		{"listen-api-tls", c.ListenAPITLS}, {"listen-admin-tls", c.ListenAdminTLS},
 	} {
 		if l.addr == Off {

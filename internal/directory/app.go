@@ -32,6 +32,9 @@ type App struct {
 	ExpiryEvent     bool // a webhook when PushOnline expires
 	CloseOnSigEnd   bool // close the link when its UserSig expires
 	AllowedIPs      []netip.Prefix
+	// AllowedOrigins are the origins whose pages may log in over WebSocket:
+	// https://host[:port], or *.domain for all hosts below one. Empty = every origin.
+	AllowedOrigins []string
 }
 
 // Key is a secret key for UserSigs.
@@ -120,6 +123,7 @@ func (a *App) Clone() *App {
 	c.Keys = slices.Clone(a.Keys)
 	c.Administrators = slices.Clone(a.Administrators)
 	c.AllowedIPs = slices.Clone(a.AllowedIPs)
+	c.AllowedOrigins = slices.Clone(a.AllowedOrigins)
 	return &c
 }
 
@@ -149,7 +153,7 @@ func (a *App) Validate() error {
 	}
 	return cmp.Or(
 		ValidateName(a.Name), ValidateAdministrators(a.Administrators),
-		a.Timeouts.validate(), a.Webhook.validate(),
+		a.Timeouts.validate(), a.Webhook.validate(), ValidateOrigins(a.AllowedOrigins),
 	)
 }
 

@@ -168,11 +168,12 @@ func TestCloneSharesNothing(t *testing.T) {
 		a := NewApp(1)
 		a.Keys = []Key{{ID: 1, Secret: "s"}}
 		a.AllowedIPs = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+		a.AllowedOrigins = []string{"https://a.example"}
 		return a
 	}
 	a := make()
 	c := a.Clone()
-	c.Keys[0].Secret, c.Administrators[0], c.AllowedIPs[0] = "x", "x", netip.Prefix{}
+	c.Keys[0].Secret, c.Administrators[0], c.AllowedIPs[0], c.AllowedOrigins[0] = "x", "x", netip.Prefix{}, "x"
 	if !reflect.DeepEqual(a, make()) {
 		t.Errorf("the original became %+v", a)
 	}

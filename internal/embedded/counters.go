@@ -81,6 +81,9 @@ func (d *Directory) registerGauges(set *metrics.Set) {
 	set.Gauge("rollcall_apps", func() float64 { return float64(len(d.apps.load().sorted)) })
 }
 
+// TableBytes is the memory that the presence table takes outside of the Go heap.
+func (d *Directory) TableBytes() int64 { return d.table.Stats().Bytes }
+
 // tallied sums entry i over the lanes.
 func (d *Directory) tallied(i int) (n int64) {
 	for l := range d.lanes {

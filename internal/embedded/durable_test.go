@@ -197,6 +197,7 @@ func TestRestartForgetsNothing(t *testing.T) {
 		a.Timeouts.PushRetentionMS, a.CloseOnSigEnd = 86_400_000, true
 		a.Webhook.URL, a.Webhook.Token = "https://example.com/hook", "xxxxyyyy"
 		a.AllowedIPs = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+		a.AllowedOrigins = []string{"https://chat.example.com", "*.example.org"}
 		return nil
 	}})
 	b.mustLogin("alice", "d1", presence.Android)
@@ -654,4 +655,43 @@ func fill(t *testing.T, v reflect.Value, n *int) {
 	default:
 		t.Fatalf("fill %s", v.Type())
 	}
+}
+
+// FuzzReadApp: an app's record is read as a whole that can be written again, or refused.
+func FuzzReadApp(f *testing.F) {
+	a := new(directory.App)
+	n := 0
+	fill(&testing.T{}, reflect.ValueOf(a).Elem(), &n)
+	value, err := encodeApp(a)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(appKey(a.SDKAppID), value)
+	f.Add(appKey(1), []byte{recordVersion, '{', '}'})
+	f.Add([]byte{}, []byte{})
+	f.Fuzz(func(t *testing.T, key, value []byte) {
+		a, err := readApp(key, value)
+		if err != nil {
+			return
+		}
+		_ = a.Validate() // says what is wrong with it, whatever it holds
+		again, err := encodeApp(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := readApp(appKey(a.SDKAppID), again); err != nil || b.SDKAppID != a.SDKAppID || b.Name != a.Name {
+			t.Errorf("%+v became %+v: %v", a, b, err)
+		}
+	})
+}
+
+// FuzzUserKey: a key names the user that it was made of.
+func FuzzUserKey(f *testing.F) {
+	f.Add(userKey(nil, presence.Key{App: 1, UserID: "u"}))
+	f.Add([]byte{0, 0, 0, 0, 0, 0x1f})
+	f.Fuzz(func(t *testing.T, key []byte) {
+		if k, err := parseUserKey(key); err == nil && string(userKey(nil, k)) != string(key) {
+			t.Errorf("%q is %v", key, k)
+		}
+	})
 }

@@ -16,11 +16,11 @@ const module = "github.com/rollcall-im/rollcall/"
 
 // layer is the level of each package; a package imports packages of lower levels only.
 var layer = map[string]int{
-	"codec": 0, "codec/rollcallpb": 0, "codec/ws": 0, "codec/jsonmsg": 0, "codec/mqtt": 0, "shard": 0, "internal/presence": 0, "internal/wheel": 0,
+	"codec": 0, "codec/mqtt": 0, "codec/rollcallpb": 0, "codec/ws": 0, "codec/jsonmsg": 0, "shard": 0, "internal/presence": 0, "internal/wheel": 0,
 	"internal/admission": 0, "internal/usersig": 0, "internal/ticket": 0, "internal/clock": 0, "internal/buildinfo": 0, "internal/layers": 0,
-	"codec/proxy": 0,
+	"codec/proxy": 0, "internal/storm": 0,
 
-	"bench/ledger":       1,
+	"bench/ledger": 1, "bench/attack": 1,
 	"internal/directory": 1, "internal/directory/directorytest": 1, "internal/config": 1,
 	"internal/metrics": 1, "internal/store": 1, "sdk/go": 1, "bench": 1,
 
@@ -39,6 +39,7 @@ var sideways = map[string][]string{
 	"internal/store":                   {"internal/metrics"},
 	"internal/config":                  {"internal/directory"}, // the bounds of an app's settings
 	"internal/directory/directorytest": {"internal/directory"},
+	"bench/attack":                     {"bench"},
 	"bench/ledger":                     {"bench"}, // a scenario with a package of its own: it gives a bench.Result
 }
 
@@ -47,6 +48,7 @@ var only = map[string][]string{
 	"sdk/go":       {"codec"},
 	"bench":        {"codec", "codec/ws", "codec/jsonmsg", "codec/mqtt", "internal/usersig"},
 	"bench/ledger": {"codec", "internal/usersig", "bench"},
+	"bench/attack": {"codec", "internal/usersig", "bench"},
 }
 
 // homes lists the packages that may name a library.

@@ -145,6 +145,8 @@ func parseTarget(raw string) (*target, error) {
 		return nil, urlError(u, "has no host")
 	case u.User != nil:
 		return nil, urlError(u, "must not hold a user name or password")
+	case !isHost(u.Hostname()):
+		return nil, urlError(u, "names no host: want an IP address or a name of letters, digits, dots, hyphens")
 	}
 	t := &target{tls: u.Scheme == "https", host: u.Hostname(), port: 80}
 	if t.tls {
@@ -160,6 +162,19 @@ func parseTarget(raw string) (*target, error) {
 	t.addr = net.JoinHostPort(t.host, strconv.Itoa(int(t.port)))
 	t.request = requestPrefix(u)
 	return t, nil
+}
+
+// isHost reports whether a host can be dialled and written into a request as it
+// stands. In another one, decoded from %25 say, whoever decodes it once more
+// finds a host that nobody has judged.
+func isHost(host string) bool {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return true
+	}
+	return !strings.ContainsFunc(host, func(r rune) bool {
+		letter := 'a' <= r|0x20 && r|0x20 <= 'z'
+		return !letter && (r < '0' || r > '9') && r != '.' && r != '-' && r != '_'
+	})
 }
 
 func urlError(u *url.URL, fault string) error {

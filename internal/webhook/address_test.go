@@ -56,7 +56,7 @@ func TestCheckURL(t *testing.T) {
 		"http://user:pw@hook.example/", "http://hook.example/a b", "http://hook.example/\n", "http://h\u00f6ok.example/", "javascript:alert(1)",
 		"http://127.0.0.1/", "http://localhost/", "http://LOCALHOST./", "http://x.localhost/", "http://[::1]/", "http://10.1.2.3/",
 		"http://169.254.169.254/latest/meta-data", "http://[::ffff:127.0.0.1]/", "http://127.1/", "http://2130706433/", "http://0x7f000001/",
-		"http://0x7f.1/", "http://0177.0.0.1/", "http://[fe80::1%25eth0]/",
+		"http://0x7f.1/", "http://0177.0.0.1/", "http://[fe80::1%25eth0]/", "http://10%250000/", "http://a%2525b/",
 	} {
 		if err := d.CheckURL(url); err == nil {
 			t.Errorf("CheckURL(%q) = nil", url)

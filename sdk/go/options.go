@@ -2,6 +2,7 @@ package rollcall
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -13,7 +14,7 @@ import (
 
 // Options say who logs in where. The zero value of an optional field is its default.
 type Options struct {
-	Addr     string // host:port of the server's native listener
+	Addr     string // host:port of the server's native listener, with TLSConfig of its TLS twin
 	SDKAppID uint32
 	UserID   string // 1..32 bytes of 0x20..0x7e
 
@@ -39,9 +40,14 @@ type Options struct {
 	OnLogin         func(Login)
 	OnForcedOffline func(*ForcedOfflineError)
 
-	// Dial opens the connection: for TLS, proxies and tests. Default: TCP.
+	// TLSConfig has the client speak TLS over what Dial opens; nil: plain TCP. Without a
+	// ServerName the certificate must be for the host that is connected to, after a redirect too;
+	// without a ClientSessionCache the client has one of its own, so that it comes back cheaply.
+	TLSConfig *tls.Config
+
+	// Dial opens the connection: for proxies and tests. Default: TCP.
 	Dial          func(ctx context.Context, network, addr string) (net.Conn, error)
-	DialTimeout   time.Duration // default 15 s
+	DialTimeout   time.Duration // TLS included, default 15 s
 	AnswerTimeout time.Duration // a link without an answer for so long is dead; default 15 s
 
 	// Before the n-th try in a row the client waits a random time between 0 and
@@ -64,6 +70,9 @@ const (
 	DefaultBackoffMin    = time.Second
 	DefaultBackoffMax    = time.Minute
 )
+
+// sessionCacheSize is for the few servers between which redirects send a client.
+const sessionCacheSize = 8
 
 // validate fills in the defaults and reports the first value that cannot work.
 func (o *Options) validate() error {
@@ -90,6 +99,12 @@ func (o *Options) validate() error {
 	}
 	if o.Dial == nil {
 		o.Dial = new(net.Dialer).DialContext
+	}
+	if o.TLSConfig != nil {
+		o.TLSConfig = o.TLSConfig.Clone()
+		if o.TLSConfig.ClientSessionCache == nil {
+			o.TLSConfig.ClientSessionCache = tls.NewLRUClientSessionCache(sessionCacheSize)
+		}
 	}
 	if o.Jitter == nil {
 		o.Jitter = func(max time.Duration) time.Duration { return rand.N(max) }

@@ -3,7 +3,9 @@ package rollcall
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/rollcall-im/rollcall/codec"
@@ -54,10 +56,33 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 	dialCtx, cancel := context.WithTimeout(ctx, c.opts.DialTimeout)
 	defer cancel()
 	conn, err := c.opts.Dial(dialCtx, "tcp", c.addr)
+	if err == nil && c.opts.TLSConfig != nil {
+		conn, err = c.secure(dialCtx, conn)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("rollcall: cannot connect to %q: %w", c.addr, err)
 	}
 	return newLink(ctx, conn, c.opts.AnswerTimeout), nil
+}
+
+// secure does the TLS handshake on conn, which it closes if that fails.
+func (c *Client) secure(ctx context.Context, conn net.Conn) (net.Conn, error) {
+	config := c.opts.TLSConfig
+	if config.ServerName == "" {
+		host, _, err := net.SplitHostPort(c.addr)
+		if err != nil { // of a redirect
+			conn.Close()
+			return nil, err
+		}
+		config = config.Clone()
+		config.ServerName = host
+	}
+	secured := tls.Client(conn, config)
+	if err := secured.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return secured, nil
 }
 
 // login sends the login and waits for the answer. ok is nil if it is not LoginOK.

@@ -1,0 +1,174 @@
+// The messages of the WebSocket sub-protocol rollcall.json.v1: one JSON object per text message.
+// docs/websocket.md and docs/protocol.md have the flow and what each field means.
+
+import { ProtocolError } from "./errors.js";
+
+/** The WebSocket sub-protocol that the client speaks. */
+export const subProtocol = "rollcall.json.v1";
+
+/** The platforms of the table in docs/protocol.md. */
+export const platforms = ["Android", "iPhone", "iPad", "HarmonyOS", "Windows", "Mac", "Linux", "Web", "MiniProgram"] as const;
+
+/** What a device is. */
+export type Platform = (typeof platforms)[number];
+
+/** Limits of what a login carries, in bytes; codec/limit.go has the same. */
+export const limits = { userID: 32, deviceID: 64, sdkVersion: 32, deviceModel: 64, ticket: 256, login: 8192 } as const;
+
+/** The first message of a link. */
+export interface LoginMessage {
+  Type: "Login";
+  SDKAppID: number;
+  UserID: string;
+  UserSig: string;
+  Platform: string;
+  DeviceID: string;
+  SDKVersion: string;
+  DeviceModel: string;
+  Resume: boolean;
+  Ticket: string;
+}
+
+/** An instance that a login pushed out. */
+export interface KickedInstance {
+  readonly platform: string;
+  readonly instID: number;
+}
+
+/** A message from the server. `Unknown` is one of a later version that may be skipped. */
+export type ServerMessage =
+  | {
+      type: "LoginOK";
+      instID: number;
+      ticket: string;
+      serverTimeMS: number;
+      heartbeatIntervalMS: number;
+      silenceTimeoutMS: number;
+      takenBack: boolean;
+      kicked: KickedInstance[];
+    }
+  | { type: "LoginRefused"; code: number; codeName: string; text: string; mayReconnect: boolean; retryAfterMS: number }
+  | {
+      type: "ForcedOffline";
+      code: number;
+      codeName: string;
+      text: string;
+      byPlatform: string;
+      byDeviceModel: string;
+      time: Date;
+      mayReconnect: boolean;
+      retryAfterMS: number;
+    }
+  | { type: "Redirect"; address: string; retryAfterMS: number }
+  | { type: "HeartbeatOK" }
+  | { type: "LogoutOK" }
+  | { type: "Unknown" };
+
+/** Reads a message of the server; throws a ProtocolError if it is none. */
+export function parseMessage(data: unknown): ServerMessage {
+  if (typeof data !== "string") {
+    throw new ProtocolError("a binary message");
+  }
+  const f = Fields.of(data);
+  const type = f.text("Type");
+  switch (type) {
+    case "LoginOK":
+      return {
+        type,
+        instID: f.number("InstID"),
+        ticket: f.text("Ticket"),
+        serverTimeMS: f.number("ServerTimeMS"),
+        heartbeatIntervalMS: f.number("HeartbeatIntervalMS"),
+        silenceTimeoutMS: f.number("SilenceTimeoutMS"),
+        takenBack: f.bool("TakenBack"),
+        kicked: f.list("Kicked").map((k) => ({ platform: k.text("Platform"), instID: k.number("InstID") })),
+      };
+    case "LoginRefused":
+      return { type, ...verdict(f) };
+    case "ForcedOffline":
+      return {
+        type,
+        ...verdict(f),
+        byPlatform: f.text("ByPlatform"),
+        byDeviceModel: f.text("ByDeviceModel"),
+        time: new Date(f.number("TimeMS")),
+      };
+    case "Redirect":
+      return { type, address: f.text("Address"), retryAfterMS: f.number("RetryAfterMS") };
+    case "HeartbeatOK":
+    case "LogoutOK":
+      return { type };
+  }
+  if (f.bool("Optional")) {
+    return { type: "Unknown" };
+  }
+  throw new ProtocolError(`unexpected message ${JSON.stringify(type)}`);
+}
+
+function verdict(f: Fields): { code: number; codeName: string; text: string; mayReconnect: boolean; retryAfterMS: number } {
+  return {
+    code: f.number("Code"),
+    codeName: f.text("Name"),
+    text: f.text("Text"),
+    mayReconnect: f.bool("MayReconnect"),
+    retryAfterMS: f.number("RetryAfterMS"),
+  };
+}
+
+/** The members of a JSON object. One that is absent is 0, "", false or empty. */
+class Fields {
+  readonly #of: Record<string, unknown>;
+
+  private constructor(object: unknown) {
+    if (typeof object !== "object" || object === null || Array.isArray(object)) {
+      throw new ProtocolError("a message that is no JSON object");
+    }
+    this.#of = object as Record<string, unknown>;
+  }
+
+  static of(text: string): Fields {
+    let parsed: unknown;
+    try {
+      parsed = JSON.parse(text);
+    } catch {
+      throw new ProtocolError("a message that is no JSON");
+    }
+    return new Fields(parsed);
+  }
+
+  number(name: string): number {
+    const v = this.#get(name) ?? 0;
+    if (typeof v !== "number" || !Number.isSafeInteger(v) || v < 0) {
+      throw new ProtocolError(`${name} is no count`);
+    }
+    return v;
+  }
+
+  text(name: string): string {
+    const v = this.#get(name) ?? "";
+    if (typeof v !== "string") {
+      throw new ProtocolError(`${name} is no text`);
+    }
+    return v;
+  }
+
+  bool(name: string): boolean {
+    const v = this.#get(name) ?? false;
+    if (typeof v !== "boolean") {
+      throw new ProtocolError(`${name} is neither true nor false`);
+    }
+    return v;
+  }
+
+  list(name: string): Fields[] {
+    const v = this.#get(name) ?? [];
+    if (!Array.isArray(v)) {
+      throw new ProtocolError(`${name} is no list`);
+    }
+    return v.map((item) => new Fields(item));
+  }
+
+  #get(name: string): unknown {
+    return Object.hasOwn(this.#of, name) ? this.#of[name] : undefined;
+  }
+}
