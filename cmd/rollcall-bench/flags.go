@@ -19,17 +19,17 @@ import (
 
 // common are the flags of all scenarios.
 type common struct {
-	o         bench.Options
-	app       uint64
-	keyFile   string
-	protocol  string
-	tls       bool
-	caFile    string
-	insecure  bool
-	platforms string
-	json      string
-	every     time.Duration
-	help      io.Writer
+	o        bench.Options
+	app      uint64
+	keyFile  string
+	protocol string
+
+	tls, insecure, resume bool
+	ca                    string
+	platforms             string
+	json                  string
+	every                 time.Duration
+	help                  io.Writer
 }
 
 func newFlags(name string, c *common) *flag.FlagSet {
@@ -37,9 +37,10 @@ func newFlags(name string, c *common) *flag.FlagSet {
 	f.SetOutput(io.Discard) // an error is told once, by main
 	f.Usage = func() {}
 	f.StringVar(&c.protocol, "protocol", "native", "what links speak: native, ws, ws-json or mqtt (5.0)")
-	f.BoolVar(&c.tls, "tls", false, "speak TLS; the server's certificate must be good for the target's address")
-	f.StringVar(&c.caFile, "ca-file", "", "`file` with the authorities to trust, for --tls (default: the system's)")
-	f.BoolVar(&c.insecure, "tls-insecure", false, "speak TLS and trust any certificate")
+	f.BoolVar(&c.tls, "tls", false, "links speak TLS; the server's certificate must be good for the target's address")
+	f.StringVar(&c.ca, "tls-ca", "", "PEM `file` with the authorities to trust, instead of the system's")
+	f.BoolVar(&c.insecure, "tls-insecure", false, "take any certificate")
+	f.BoolVar(&c.resume, "tls-resume", false, "links resume the session of one before, where they can")
 	f.StringVar(&c.o.Target, "target", "", "listener of the protocol, IPv4 `address:port` (default: 127.0.0.1 and the protocol's port)")
 	f.StringVar(&c.o.API, "api", "http://127.0.0.1:7780", "base `URL` of the REST API")
 	f.Uint64Var(&c.app, "app", bench.DevApp, "`SDKAppID`")
@@ -101,23 +102,26 @@ func (c *common) parse(f *flag.FlagSet, args []string) error {
 
 // setTLS makes the options of TLS, if it is wanted.
 func (c *common) setTLS() error {
-	if c.caFile != "" && (c.insecure || !c.tls) {
-		return fmt.Errorf("--ca-file is for --tls, and not with --tls-insecure")
-	}
-	if !c.tls && !c.insecure {
+	if !c.tls {
+		if c.ca != "" || c.insecure || c.resume {
+			return errors.New("--tls-ca, --tls-insecure and --tls-resume need --tls")
+		}
 		return nil
 	}
-	c.o.TLS = &tls.Config{InsecureSkipVerify: c.insecure} //nolint:gosec // if it is asked for
-	if c.caFile == "" {
+	c.o.TLS = &tls.Config{InsecureSkipVerify: c.insecure} //nolint:gosec // the flag says so
+	if c.resume {
+		c.o.TLS.ClientSessionCache = tls.NewLRUClientSessionCache(0)
+	}
+	if c.ca == "" {
 		return nil
 	}
-	pem, err := os.ReadFile(c.caFile)
+	pem, err := os.ReadFile(c.ca)
 	if err != nil {
-		return fmt.Errorf("--ca-file: %w", err)
+		return fmt.Errorf("--tls-ca: %w", err)
 	}
 	c.o.TLS.RootCAs = x509.NewCertPool()
 	if !c.o.TLS.RootCAs.AppendCertsFromPEM(pem) {
-		return fmt.Errorf("--ca-file %q holds no certificate", c.caFile)
+		return fmt.Errorf("--tls-ca %q holds no certificate in PEM", c.ca)
 	}
 	return nil
 }
