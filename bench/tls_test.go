@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -129,5 +130,26 @@ func TestTLSKill(t *testing.T) {
 	}
 	if faults.total() != 2 {
 		t.Errorf("faults %v", faults.samples)
+	}
+}
+
+// TestTLSResume: with a cache links resume the sessions of those before.
+func TestTLSResume(t *testing.T) {
+	var resumed, full atomic.Int64
+	f := newFake(t)
+	o := f.withTLS(func(f *fake, o *Options) {
+		o.TLS.ClientSessionCache = tls.NewLRUClientSessionCache(0)
+		f.cert.VerifyConnection = func(s tls.ConnectionState) error {
+			if s.DidResume {
+				resumed.Add(1)
+			} else {
+				full.Add(1)
+			}
+			return nil
+		}
+	})
+	r, err := Churn(context.Background(), ChurnOptions{Options: o, Rate: 100, Duration: 500 * time.Millisecond, Stay: time.Millisecond, Users: 1})
+	if err != nil || !r.OK || full.Load() == 0 || resumed.Load() == 0 {
+		t.Errorf("%v, %s: %d full handshakes, %d resumed", err, r.Summary(), full.Load(), resumed.Load())
 	}
 }
