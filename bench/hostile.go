@@ -15,8 +15,10 @@ type HostileRow struct {
 	Unit string           `json:"unit"`
 	Did  map[string]int64 `json:"did"` // what the attacker did, by kind
 
-	NormalP99 int64 `json:"normal_p99_us"` // of the crowd's logins, without the attack
-	AttackP99 int64 `json:"attack_p99_us"` // the same under attack
+	NormalP50 int64 `json:"normal_p50_us"` // of the crowd's logins, without the attack
+	NormalP99 int64 `json:"normal_p99_us"`
+	AttackP50 int64 `json:"attack_p50_us"` // the same under attack
+	AttackP99 int64 `json:"attack_p99_us"`
 
 	MemoryBefore     int64 `json:"memory_before_bytes"` // resident
 	MemoryPeak       int64 `json:"memory_peak_bytes"`

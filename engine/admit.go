@@ -110,7 +110,7 @@ func (l *Loop) admitAddress(c Conn) (admission.Hold, refusedReason) {
 	if within(l.core.o.UnlimitedNetworks, ip) {
 		return admission.Hold{}, notRefused
 	}
-	hold, no := l.core.gate.Admit(ip, l.nowNS())
+	hold, no := l.core.gate.Admit(ip, l.nowNS(), l.core.room())
 	if no != admission.Admitted {
 		return hold, addressRefusalBase + refusedReason(no)
 	}
@@ -146,9 +146,15 @@ func (l *Loop) takeUnauthenticated() bool {
 	return false
 }
 
+// room is how much of the places for links without a login is free, as the gate wants it.
+func (c *Core) room() int {
+	most := int64(c.o.MaxUnauthenticated)
+	return int(max(most-c.unauthenticated.Load(), 0) * admission.AllRoom / most)
+}
+
 // crowdOutAge is how long a link has for its login even if others want its
 // place: some round trips of a slow network.
-const crowdOutAge = time.Second
+const crowdOutAge = 500 * time.Millisecond
 
 // crowdOut closes the loop's oldest link without a login and reports whether there was one.
 func (l *Loop) crowdOut() bool {
@@ -186,7 +192,7 @@ func (l *Loop) authenticated(s *Session) {
 	s.flags |= flagAuthenticated
 	l.core.unauthenticated.Add(-1)
 	if l.slab.tracks {
-		l.slab.setHold(s.id.Slot(), l.core.gate.LoggedIn(l.slab.hold(s.id.Slot())))
+		l.slab.setHold(s.id.Slot(), l.core.gate.LoggedIn(l.slab.hold(s.id.Slot()), l.nowNS()))
 	}
 }
 

@@ -95,53 +95,78 @@ func TestFloodFromOneAddress(t *testing.T) {
 	}
 }
 
-// Silent connections from many addresses, each within its own limits, fill what
-// links without a login may have. Who is logged in is not touched, and who logs in
-// gets in while they keep coming: the oldest of them give way.
+// Silent connections from many addresses, each within its own limits, want all
+// that links without a login may have. Who is logged in is not touched, and who logs in
+// gets in while they keep coming: at once if each address has a share, else
+// because the oldest of them give way.
 func TestFloodFromManyAddresses(t *testing.T) {
 	const most = 60
-	s := startServer(t, func(o *Options) {
-		o.MaxLinks, o.MaxUnauthenticated = 300, most
-		o.PerIP = admission.Limits{Links: 20}
-		o.FirstFrameTimeout, o.LoginTimeout = time.Hour, time.Hour
-	})
-	first := s.dial(t)
-	first.login("first")
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Add(1)
+	for _, c := range []struct {
+		name   string
+		limits admission.Limits
+		share  bool
+	}{{"shares", admission.Limits{Pending: most / 4}, true}, {"no shares", admission.Limits{Links: 20}, false}} {
+		t.Run(c.name, func(t *testing.T) {
+			s := startServer(t, func(o *Options) {
+				o.MaxLinks, o.MaxUnauthenticated, o.PerIP = 300, most, c.limits
+				o.FirstFrameTimeout, o.LoginTimeout = time.Hour, time.Hour
+			})
+			first := s.dial(t)
+			first.login("first")
+			stop := s.floodFrom(t, 40)
+			refused := func() (n uint64) {
+				for _, r := range s.core.m.refused[1:] {
+					n += r.Get()
+				}
+				return n
+			}
+			eventually(t, "the flood is refused, or its oldest give way", func() bool {
+				return refused()+s.core.m.closes[closeCrowdedOut].Get() > 10
+			})
+			for i := range 20 {
+				user := fmt.Sprintf("u%d", i)
+				if c.share {
+					s.dialFrom(t, "127.0.0.3").login(user)
+				} else {
+					eventually(t, user+" logs in", func() bool { return s.dialFrom(t, "127.0.0.3").tryLogin(user) })
+				}
+			}
+			first.send(heartbeat)
+			first.want(codec.TypeHeartbeatOK)
+			stop()
+			if n := s.core.Unauthenticated(); n > most {
+				t.Errorf("%d links without a login, %d are allowed", n, most)
+			}
+			if gave := s.core.m.closes[closeCrowdedOut].Get(); (gave == 0) != c.share {
+				t.Errorf("%d links gave way", gave)
+			}
+		})
+	}
+}
+
+// floodFrom opens connections that say nothing from n addresses until stop is called.
+func (s *server) floodFrom(t *testing.T, n int) (stop func()) {
+	ended, done := make(chan struct{}), make(chan struct{})
 	go func() {
-		defer wg.Done()
+		defer close(done)
 		pace := time.NewTicker(2 * time.Millisecond) // what a busy machine takes on beside the test
 		defer pace.Stop()
 		for i := 0; ; i++ {
 			select {
-			case <-stop:
+			case <-ended:
 				return
 			case <-pace.C:
 			}
-			from := net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 1, byte(1 + i%200)}), 0))
-			d := net.Dialer{Timeout: patience, LocalAddr: from}
+			from := netip.AddrFrom4([4]byte{127, 0, 1, byte(1 + i%n)})
+			d := net.Dialer{Timeout: patience, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))}
 			if conn, err := d.Dial("tcp", s.Addr(listenerNative)); err == nil {
 				t.Cleanup(func() { _ = conn.Close() })
 			}
 		}
 	}()
-	eventually(t, "the flood has filled its share", func() bool { return s.core.Unauthenticated() >= most })
-	for i := range 5 {
-		user := fmt.Sprintf("u%d", i)
-		eventually(t, user+" logs in", func() bool { return s.dialFrom(t, "127.0.0.3").tryLogin(user) })
-	}
-	first.send(heartbeat)
-	first.want(codec.TypeHeartbeatOK)
-	close(stop)
-	wg.Wait()
-	if n := s.core.Unauthenticated(); n > most {
-		t.Errorf("%d links without a login, %d are allowed", n, most)
-	}
-	if s.core.m.closes[closeCrowdedOut].Get() == 0 {
-		t.Error("nobody gave way")
-	}
+	stop = sync.OnceFunc(func() { close(ended); <-done })
+	t.Cleanup(stop)
+	return stop
 }
 
 // With one loop or several, an address has exactly the links it may.

@@ -232,7 +232,7 @@ func TestRefusedHoldsNothing(t *testing.T) {
 	}
 }
 
-// Under a flood of links that say nothing the oldest give way, after a second;
+// Under a flood of links that say nothing the oldest give way, after half a second;
 // clients that log in are never in the way.
 func TestCrowdOut(t *testing.T) {
 	const most = 3
@@ -242,7 +242,7 @@ func TestCrowdOut(t *testing.T) {
 		silent = append(silent, r.open())
 		r.clk.Advance(100 * time.Millisecond)
 	}
-	r.clk.Advance(699 * time.Millisecond) // the oldest is 999 ms old
+	r.clk.Advance(199 * time.Millisecond) // the oldest is 499 ms old
 	r.wantClosedDoor(otherIP, refusedUnauthenticated, codec.CodeOverloaded)
 	r.clk.Advance(time.Millisecond)
 	k := r.mustOpen(otherIP)
@@ -253,7 +253,7 @@ func TestCrowdOut(t *testing.T) {
 		t.Fatal("who gave way is not closed")
 	}
 	r.wantCloses(closeCrowdedOut, 1)
-	r.wantClosedDoor(otherIP, refusedUnauthenticated, codec.CodeOverloaded) // the next is 900 ms old
+	r.wantClosedDoor(otherIP, refusedUnauthenticated, codec.CodeOverloaded) // the next is 400 ms old
 	for i := range 100 {
 		k.login(fmt.Sprintf("u%d", i), codec.Android, "d1")
 		k = r.mustOpen(otherIP)
@@ -264,6 +264,25 @@ func TestCrowdOut(t *testing.T) {
 	}
 }
 
+// Where addresses have a share of the places for links without a login, silent
+// ones of many addresses leave room: nobody gives way, and who comes new gets in.
+func TestRoomForStrangers(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.MaxUnauthenticated, o.PerIP.Pending = 60, 15 })
+	for i := range 400 {
+		r.from(fmt.Sprintf("198.51.100.%d", i%40))
+	}
+	if n := r.core.Unauthenticated(); n < 40 || n >= 60 {
+		t.Fatalf("40 addresses have %d of 60 places", n)
+	}
+	for i := range 100 {
+		r.mustOpen(otherIP).login(fmt.Sprintf("u%d", i), codec.Android, "d1")
+	}
+	for range 4 { // known now: its share does not depend on the room
+		r.mustOpen(otherIP)
+	}
+	r.wantCloses(closeCrowdedOut, 0)
+}
+
 // Who is being decided, or has his last frame, counts as unauthenticated and does not give way.
 func TestCrowdOutSparesLogins(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.MaxUnauthenticated = 2 })
@@ -272,7 +291,7 @@ func TestCrowdOutSparesLogins(t *testing.T) {
 	a.send(loginFrame(activeLogin("alice", codec.Android, "d1"))...)
 	b.send(heartbeat...) // refused, and has a second to read that
 	b.wantState("draining")
-	r.clk.Advance(500 * time.Millisecond)
+	r.clk.Advance(600 * time.Millisecond)
 	r.wantClosedDoor(otherIP, refusedUnauthenticated, codec.CodeOverloaded)
 	r.clk.Advance(10 * time.Second)
 	r.wantClosedDoor(otherIP, refusedUnauthenticated, codec.CodeOverloaded)

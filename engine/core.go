@@ -10,6 +10,7 @@ import (
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/presence"
 	"github.com/rollcall-im/rollcall/internal/storm"
+	"github.com/rollcall-im/rollcall/internal/tlslink"
 	"github.com/rollcall-im/rollcall/internal/usersig"
 )
 
@@ -19,6 +20,7 @@ type Core struct {
 	// Immutable after NewCore.
 	o          Options
 	loops      []*Loop
+	secure     []*tlslink.Server // of the listeners, nil without TLS
 	m          *counters
 	epoch      time.Time
 	empty      chan struct{} // gets a token when the last link is gone while the node stops
@@ -48,6 +50,9 @@ func NewCore(o Options) (*Core, error) {
 	c := &Core{
 		o: o, m: newCounters(o.Metrics), penalties: o.newPenalties(), epoch: o.Clock.Now(), empty: make(chan struct{}, 1),
 	}
+	if err := c.secureListeners(); err != nil {
+		return nil, err
+	}
 	if o.SigCache > 0 {
 		c.sigs = usersig.NewCache(o.SigCache)
 	}
@@ -63,6 +68,27 @@ func NewCore(o Options) (*Core, error) {
 	}
 	c.gauges(o.Metrics)
 	return c, nil
+}
+
+// secureListeners makes what the listeners with TLS share.
+func (c *Core) secureListeners() error {
+	c.secure = make([]*tlslink.Server, len(c.o.Listeners))
+	var pool *tlslink.Pool
+	for i := range c.o.Listeners {
+		if c.o.Listeners[i].TLS == nil {
+			continue
+		}
+		if pool == nil {
+			o := c.o.Handshakes
+			o.Clock, o.Metrics = c.o.Clock, c.o.Metrics
+			var err error
+			if pool, err = tlslink.NewPool(o); err != nil {
+				return fmt.Errorf("engine: %w", err)
+			}
+		}
+		c.secure[i] = pool.Server(c.o.Listeners[i].TLS)
+	}
+	return nil
 }
 
 // Loop returns loop i, 0 <= i < Options.Loops.

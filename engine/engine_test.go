@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -152,6 +153,7 @@ func (s *server) stop(t testing.TB) func() {
 type client struct {
 	t    testing.TB
 	conn *net.TCPConn
+	tls  *tls.Conn // on conn; nil without TLS
 	buf  []byte
 }
 
@@ -171,9 +173,16 @@ func dialAddr(t testing.TB, addr string) *client {
 	return &client{t: t, conn: conn.(*net.TCPConn)}
 }
 
+func (c *client) stream() net.Conn {
+	if c.tls != nil {
+		return c.tls
+	}
+	return c.conn
+}
+
 func (c *client) send(p []byte) {
 	c.t.Helper()
-	if _, err := c.conn.Write(p); err != nil {
+	if _, err := c.stream().Write(p); err != nil {
 		c.t.Fatal(err)
 	}
 }
@@ -190,7 +199,7 @@ func (c *client) next() (codec.Frame, error) {
 			return f, nil
 		}
 		p := make([]byte, 4096)
-		n, err = c.conn.Read(p)
+		n, err = c.stream().Read(p)
 		c.buf = append(c.buf, p[:n]...)
 		if err != nil && n == 0 {
 			return f, err

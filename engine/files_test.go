@@ -143,7 +143,7 @@ func flood(t *testing.T, addr string, n int) (refused int, open []*client) {
 func (c *client) tryLogin(user string) bool {
 	m := activeLogin(user, codec.Android, "d1")
 	m.UserSig = signAt(user, time.Now(), time.Hour)
-	_, _ = c.conn.Write(loginFrame(m)) // fails if the link was refused and closed
+	_, _ = c.stream().Write(loginFrame(m)) // fails if the link was refused and closed
 	f, err := c.next()
 	return err == nil && f.Type == codec.TypeLoginOK
 }

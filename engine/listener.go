@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 
 	"github.com/rollcall-im/rollcall/internal/presence"
@@ -20,6 +22,10 @@ type Listener struct {
 	// a PROXY header, which tells the client's address. A link from anywhere else
 	// never has one.
 	ProxyNetworks []netip.Prefix
+	// TLS is what clients must speak below the protocol (tlslink.Config); nil: nothing.
+	TLS *tls.Config
+
+	redirect string // where its clients are sent when the node stops, "" = nowhere
 }
 
 // MaxListeners bounds Options.Listeners, as a session has room for.
@@ -27,6 +33,21 @@ const MaxListeners = 1 << 4
 
 // listenerNative is the name of the native listener, the only one by default.
 const listenerNative = "native"
+
+// redirectFrom is where the listener's clients are sent if those of the native one
+// are sent to address: the nodes are taken to have the same ports for the rest. A
+// port that was left to the system tells nothing of the other node's.
+func (lis *Listener) redirectFrom(address string) string {
+	if lis.Name == listenerNative || address == "" {
+		return address
+	}
+	host, _, err := net.SplitHostPort(address)
+	_, port, portErr := net.SplitHostPort(lis.Address)
+	if err != nil || portErr != nil || port == "0" {
+		return ""
+	}
+	return net.JoinHostPort(host, port)
+}
 
 // validateListeners fills in the default and drops what is off.
 func (o *Options) validateListeners() error {
@@ -56,6 +77,7 @@ func (o *Options) validateListeners() error {
 		if err := validateNetworks("ProxyNetworks", lis.ProxyNetworks); err != nil {
 			return fmt.Errorf("engine: Listener %q: %w", lis.Name, err)
 		}
+		lis.redirect = lis.redirectFrom(o.DrainRedirect)
 		open = append(open, lis)
 	}
 	o.Listeners = open

@@ -305,6 +305,7 @@ func (l *Loop) refuseLogin(s *Session, no refusal, fx *effects) {
 func (l *Loop) admitLogin(s *Session, c *loginCall, fx *effects) {
 	l.core.m.login(0)
 	l.authenticated(s)
+	fx.redirect = l.listener(s).redirect // if the node stops meanwhile
 	times := c.app.Timeouts.Of(s.platform)
 	silenceMS := max(uint32(times.SilenceMS), l.promisedSilenceMS(s))
 	if c.app.CloseOnSigEnd {

@@ -143,7 +143,12 @@ func (l *Loop) headerRefused(s *Session, err error, now Instant) {
 func (l *Loop) refusal(w wire, code codec.Code) []byte {
 	fx := l.effects()
 	l.nobody = Session{wire: w}
-	l.nobody.refused(code, "", fx)
+	if code == codec.CodeServerDraining {
+		fx.redirect = l.listener(&l.nobody).redirect
+		l.nobody.sentAway(fx)
+	} else {
+		l.nobody.refused(code, "", fx)
+	}
 	return bytes.Clone(fx.out)
 }
 
@@ -319,6 +324,8 @@ func (l *Loop) handle(it *item) {
 		l.leaves.done(l, it.leave)
 	case it.notice != nil:
 		l.notice(it.notice)
+	case it.tls != nil:
+		it.tls.resume()
 	case it.follow != nil:
 		l.followDone(it.follow)
 	case it.change != nil:
@@ -350,6 +357,7 @@ func (l *Loop) drainStep() (more bool) {
 
 func (l *Loop) tellStop(s *Session) {
 	fx := l.effects()
+	fx.redirect = l.listener(s).redirect
 	s.nodeStops(fx)
 	if s.has(flagNodeStop) && l.untilMS(s) > l.now.MonoMS+l.core.o.DrainTimeout.Milliseconds() {
 		l.arm(s, l.core.o.DrainTimeout)
@@ -368,7 +376,7 @@ func (l *Loop) ahead(slot uint32) {
 func (l *Loop) due(slot uint32) (nextMS int64) {
 	s := l.slab.at(slot)
 	fx := l.effects()
-	if l.incomplete(s) && s.reads() {
+	if l.unfinished(s) && s.reads() {
 		if l.pressOn(s, fx); fx.end != endNot {
 			l.apply(s, fx)
 			return 0
@@ -377,8 +385,8 @@ func (l *Loop) due(slot uint32) (nextMS int64) {
 	if s.state == stateOnline {
 		return l.dueOnline(s, fx)
 	}
-	if s.state == stateDraining {
-		l.flush(s)
+	if s.state == stateDraining && !l.flush(s) {
+		return 0
 	}
 	if l.now.MonoMS < l.untilMS(s) {
 		return l.nextLook(s)
@@ -447,7 +455,7 @@ func (l *Loop) effects() *effects {
 }
 
 func (l *Loop) clearEffects(fx *effects) {
-	*fx = effects{now: l.now, retryMS: l.retryMS(), redirect: l.core.o.DrainRedirect, out: fx.out[:0]}
+	*fx = effects{now: l.now, retryMS: l.retryMS(), out: fx.out[:0]}
 }
 
 // retryMS spreads the clients that are told to come back.
@@ -477,8 +485,9 @@ func (l *Loop) apply(s *Session, fx *effects) {
 	}
 	switch end {
 	case endDrain:
-		l.flush(s)
-		l.arm(s, l.core.o.DrainTimeout)
+		if l.flush(s) {
+			l.arm(s, l.core.o.DrainTimeout)
+		}
 	case endClose:
 		l.close(s, why)
 	}
@@ -491,6 +500,12 @@ func (l *Loop) write(s *Session, id presence.LinkID, p []byte) bool {
 	if s.id != id || s.state == stateFree {
 		return false
 	}
+	return l.bounded(s)
+}
+
+// bounded ends a link whose client does not read what it is told, and reports
+// whether the session is still there.
+func (l *Loop) bounded(s *Session) bool {
 	if s.state != stateDraining && s.conn.OutboundBuffered() > l.core.o.OutboundCap {
 		if r := s.lost(); r != 0 {
 			l.leave(s, r)
@@ -526,13 +541,18 @@ func (l *Loop) close(s *Session, why closeReason) {
 }
 
 // flush sends FIN as soon as all is written. gnet does not tell when that is, so
-// due asks again.
-func (l *Loop) flush(s *Session) {
+// due asks again. It reports whether the session is still there: a farewell may
+// find the link broken.
+func (l *Loop) flush(s *Session) bool {
 	if s.has(flagFIN) || s.conn.OutboundBuffered() > 0 {
-		return
+		return true
+	}
+	if !farewell(s.conn) {
+		return s.state == stateDraining
 	}
 	s.flags |= flagFIN
 	l.io().CloseWrite(s.conn)
+	return true
 }
 
 // flushPollMS is how often a draining link is asked whether all is written.

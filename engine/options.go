@@ -17,6 +17,7 @@ import (
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/metrics"
 	"github.com/rollcall-im/rollcall/internal/storm"
+	"github.com/rollcall-im/rollcall/internal/tlslink"
 )
 
 // Options configure an Engine. Directory is required; the zero value of
@@ -64,8 +65,12 @@ type Options struct {
 	// many are sent away. Defaults 1 s, 9 s and 2 min.
 	RetryAfter, RetrySpread, RetryMost time.Duration
 	// DrainRedirect is where a node that stops sends its clients, host:port; "" =
-	// they come back to where they were.
+	// they come back to where they were. The port is the native listener's; clients
+	// of others are sent to the same host, at the port of their own listener here.
 	DrainRedirect string
+
+	// Handshakes bound those of listeners with TLS. Clock and Metrics are set to the engine's.
+	Handshakes tlslink.Options
 
 	// MinProgress is how many bytes a second of a frame that has begun must come, on
 	// average over 10 s. Default 64; negative: any.

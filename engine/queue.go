@@ -14,6 +14,7 @@ type item struct {
 	leave       *leaveCall
 	notice      *directory.Notice
 	follow      *followCall
+	tls         *secure // its handshake has something to send, or is over
 	change      *directory.Change
 	changesLost bool // more changes than may wait came: the links that follow are to be ended
 	drain       bool // the node stops: tell every link
@@ -22,8 +23,9 @@ type item struct {
 // queue carries items from any goroutine to the loop that owns it, in order. A
 // producer pushes onto a stack with one compare-and-swap; the loop takes all of
 // it with one swap and turns it round. It needs no bound of its own: every link
-// has at most one login, one leave, one notice and one follow on the way, changes
-// are counted (Loop.postChange), and a node stops once.
+// has at most one login, one leave, one notice, one follow and three turns of a
+// handshake on the way, changes are counted (Loop.postChange), and a node stops
+// once.
 type queue struct {
 	head atomic.Pointer[item]
 }

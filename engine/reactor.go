@@ -244,7 +244,10 @@ func (d *driver) Run(context.Context) error {
 }
 
 // Close implements Driver.
-func (d *driver) Close(c Conn) { _ = d.el.Close(raw(c)) }
+func (d *driver) Close(c Conn) {
+	beforeClose(c)
+	_ = d.el.Close(raw(c)) // gnet knows one that is closed already
+}
 
 // CloseWrite implements Driver.
 func (d *driver) CloseWrite(c Conn) { _ = unix.Shutdown(raw(c).Fd(), unix.SHUT_WR) }

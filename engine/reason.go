@@ -37,6 +37,7 @@ const (
 	closeDraining
 	closeProxyHeader
 	closeProxyTimeout
+	closeTLS
 	numCloseReasons
 )
 
@@ -66,6 +67,7 @@ var closeReasonNames = [numCloseReasons]string{
 	closeDraining:       "draining",      // the server goes down
 	closeProxyHeader:    "proxy_header",  // it did not begin with a good PROXY header; rollcall_proxy_refused_total says why
 	closeProxyTimeout:   "proxy_timeout", // no whole PROXY header in time
+	closeTLS:            "tls",           // its TLS failed; rollcall_tls_failures_total says how
 }
 
 // lostBy tells the reason of a link that its client or the network ended.
@@ -75,6 +77,8 @@ func lostBy(err error) closeReason {
 		return closeStopped
 	case errors.Is(err, io.EOF):
 		return closeFIN
+	case errors.Is(err, errTLS):
+		return closeTLS
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return closeReset
 	}

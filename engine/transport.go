@@ -10,7 +10,7 @@ import (
 // transport is what stands between the reactor's connection and a session where
 // bytes mean something before the client's first:
 //
-//	reactor -> PROXY header, if the listener has one from this address -> session
+//	reactor -> PROXY header, if the listener has one from this address -> TLS, if the listener has it (tls.go) -> session
 //
 // A plain link has none: the reactor's context of its connection is the *Session.
 // Of any other it is the *transport, which is the session's Conn. A transport that
@@ -20,6 +20,7 @@ type transport struct {
 	loop    *Loop
 	raw     rawConn
 	session *Session // nil until the loop has let the link in
+	tls     *secure  // whose transport this is; nil without TLS
 
 	awaits bool     // the PROXY header is to come
 	begun  bool     // some of it has come
@@ -35,11 +36,20 @@ type rawConn interface {
 
 // newTransport returns what the link of a new connection needs, nil for a plain one.
 func newTransport(l *Loop, raw rawConn, listener int) *transport {
-	lis := &l.core.o.Listeners[listener]
-	if !lis.expectsProxy(raw.RemoteAddr()) {
+	awaits := l.core.o.Listeners[listener].expectsProxy(raw.RemoteAddr())
+	t := transport{loop: l, raw: raw, awaits: awaits}
+	if !awaits {
+		t.addr = raw.RemoteAddr()
+	}
+	if server := l.core.secure[listener]; server != nil {
+		x := &secure{transport: t}
+		x.tls, x.link = x, server.Link(x)
+		return &x.transport
+	}
+	if !awaits {
 		return nil
 	}
-	return &transport{loop: l, raw: raw, awaits: true}
+	return &t
 }
 
 // expectsProxy reports whether links from a must begin with a PROXY header. From
@@ -60,6 +70,9 @@ func rawOf(c Conn) Conn {
 func (t *transport) open(listener int, now Instant) (ok bool, refusal []byte) {
 	s, refusal := t.loop.Open(t, listener, now)
 	if s == nil {
+		if t.tls != nil {
+			refusal = nil // it could be said in the clear only
+		}
 		return false, refusal
 	}
 	t.session = s
@@ -69,7 +82,13 @@ func (t *transport) open(listener int, now Instant) (ok bool, refusal []byte) {
 
 // Write implements Conn. A refusal may be said before the header has come: it
 // goes back the way it will come.
-func (t *transport) Write(p []byte) (int, error) { return t.raw.Write(p) }
+func (t *transport) Write(p []byte) (int, error) {
+	if t.tls != nil {
+		t.tls.link.Write(p)
+		return len(p), nil
+	}
+	return t.raw.Write(p)
+}
 
 // OutboundBuffered implements Conn.
 func (t *transport) OutboundBuffered() int { return t.raw.OutboundBuffered() }
@@ -88,6 +107,9 @@ func (t *transport) data(p []byte, now Instant) (taken int) {
 			return n
 		}
 		taken, p = n, p[n:]
+	}
+	if t.tls != nil {
+		return taken + t.tls.data(p, now)
 	}
 	return taken + t.loop.Data(t.session, p, now)
 }
@@ -118,13 +140,33 @@ func (t *transport) closed(err error, now Instant) {
 	if t.awaits && t.begun && t.session.conn == t && err != nil {
 		t.loop.core.m.proxyIncomplete.Inc()
 	}
+	if t.tls != nil {
+		t.tls.closed()
+	}
 	t.loop.Closed(t.session, t, err, now)
 }
 
-// forgetAddr lets go of the client's address, and with it of the last thing that
-// the transport was for.
+// farewell says goodbye where TLS wants it, before a FIN. It reports whether all
+// is sent and the connection stands.
+func farewell(c Conn) (sent bool) {
+	t, ok := c.(*transport)
+	return !ok || t.tls == nil || t.tls.farewell()
+}
+
+// beforeClose is called before the connection behind c is closed.
+func beforeClose(c Conn) {
+	if t, ok := c.(*transport); ok && t.tls != nil {
+		t.tls.closing()
+	}
+}
+
+// forgetAddr lets go of the client's address, and with it, but for TLS, of the last
+// thing that the transport was for.
 func (t *transport) forgetAddr() {
 	t.addr = nil
+	if t.tls != nil {
+		return
+	}
 	t.session.conn = t.raw
 	t.raw.SetContext(t.session)
 }

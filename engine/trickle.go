@@ -44,6 +44,38 @@ func (l *Loop) progress(s *Session, fresh int, was, began bool, fx *effects) {
 	}
 }
 
+// recordProgress is progress for TLS, after fresh bytes of the wire: a record too
+// must go on. began tells that one was complete since.
+func (l *Loop) recordProgress(s *Session, fresh int, began bool) {
+	slot := s.id.Slot()
+	switch t, watched := l.trickles[slot]; {
+	case l.core.o.MinProgress < 0 || !s.reads():
+	case !l.unfinished(s):
+		if watched {
+			delete(l.trickles, slot)
+		}
+	case !watched || began:
+		l.trickles[slot] = l.newTrickle()
+		l.wheel.Schedule(slot, l.nextLook(s))
+	default:
+		t.need -= fresh
+		l.trickles[slot] = t
+		fx := l.effects()
+		l.pressOn(s, fx)
+		l.apply(s, fx)
+	}
+}
+
+// unfinished reports whether the client began something that is not complete: a
+// frame or, below it, a record of TLS.
+func (l *Loop) unfinished(s *Session) bool {
+	if l.incomplete(s) {
+		return true
+	}
+	t, ok := s.conn.(*transport)
+	return ok && t.tls != nil && t.tls.unread > 0
+}
+
 func (l *Loop) newTrickle() trickle {
 	return trickle{l.now.MonoMS + progressWindow.Milliseconds(), l.core.o.MinProgress * int(progressWindow/time.Second)}
 }
@@ -69,7 +101,7 @@ func (l *Loop) nextLook(s *Session) int64 {
 	if s.state == stateOnline {
 		at = l.nextVisit(s)
 	}
-	if t, watched := l.trickles[s.id.Slot()]; watched && l.incomplete(s) {
+	if t, watched := l.trickles[s.id.Slot()]; watched && l.unfinished(s) {
 		at = min(at, t.untilMS)
 	}
 	return at

@@ -596,6 +596,8 @@ func TestDrainSpreadsByLinks(t *testing.T) {
 			}
 		}
 		r.wantCloses(closeDraining, n+1)
+		_, late := r.loop.Open(&fakeConn{}, 0, r.core.Now()) // it comes while the node stops
+		told(&link{rig: r, conn: &fakeConn{out: late}}, false)
 	}
 }
 

@@ -68,10 +68,15 @@ func (wsHandshake) loginRefused(dst []byte, _ *Session, m *codec.LoginRefused) [
 	return ws.AppendFault(dst, &f, (m.RetryAfterMS+999)/1000)
 }
 
+// redirect cannot be said in a way that WebSocket clients follow: they come back.
+func (d wsHandshake) redirect(dst []byte, s *Session, m *codec.Redirect) []byte {
+	info, _ := codec.CodeServerDraining.Info()
+	return d.loginRefused(dst, s, &codec.LoginRefused{Code: info.Code, Text: info.Text, MayReconnect: true, RetryAfterMS: m.RetryAfterMS})
+}
+
 // Nothing of this is said before a login.
 func (wsHandshake) loginOK(dst []byte, _ *Session, _ *codec.LoginOK) []byte             { return dst }
 func (wsHandshake) forcedOffline(dst []byte, _ *Session, _ *codec.ForcedOffline) []byte { return dst }
-func (wsHandshake) redirect(dst []byte, _ *Session, _ *codec.Redirect) []byte           { return dst }
 func (wsHandshake) heartbeatOK(dst []byte, _ *Session) []byte                           { return dst }
 func (wsHandshake) logoutOK(dst []byte, _ *Session) []byte                              { return dst }
 

@@ -493,3 +493,41 @@ func TestWSSlowSender(t *testing.T) {
 		k.fin()
 	}
 }
+
+// A node that stops with somewhere to go sends each client to the port that its
+// listener has here; where that is unknown, or no message can be said, it is told to come back.
+func TestWSRedirect(t *testing.T) {
+	for address, want := range map[string]string{":7701": "other.example:7701", ":0": ""} {
+		r := newRig(t, func(o *Options) {
+			o.Listeners = append(nativeAt(":7700"), Listener{Name: "ws", Address: address, Protocol: presence.ProtocolWS})
+			o.DrainRedirect = "other.example:7800"
+		})
+		native := r.open()
+		native.login("alice", codec.Android, "d1")
+		unborn := r.openWS()
+		k := r.openWS().upgrade(wsJSONName, "")
+		k.login("bob")
+		r.core.Drain()
+		r.run()
+
+		_, late := r.loop.Open(&fakeConn{}, 1, r.core.Now())
+		wantHTTP(t, late, 503)
+
+		var m codec.Redirect
+		if native.want(codec.TypeRedirect, &m); m.Address != "other.example:7800" {
+			t.Errorf("the native client is sent to %q", m.Address)
+		}
+		wantHTTP(t, unborn.conn.out, 503)
+		if out := string(k.conn.out); want != "" && !strings.Contains(out, `{"Type":"Redirect","Address":"`+want+`"`) {
+			t.Errorf("the WebSocket client of %s is told %q", address, out)
+		}
+		if want == "" {
+			k.wantAnswers("ForcedOffline ServerDraining", "close 1001 ServerDraining")
+		} else {
+			k.wantAnswers("Redirect", "close 1001 Redirect")
+		}
+		for _, l := range []*link{native, unborn.link, k.link} {
+			l.fin()
+		}
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"sync"
@@ -30,8 +31,9 @@ import (
 
 // Target is a server under attack.
 type Target struct {
-	Native, API, Admin string // host:port of each listener
-	App                uint32
+	Native, WS, API, Admin string // host:port of each listener
+	MQTT, NativeTLS        string // "" = there is none
+	App                    uint32
 	// Key is the app's key: some rows are of a legal user gone bad, who has a good UserSig.
 	Key string
 }
@@ -107,6 +109,26 @@ func (a *Assault) each(n int, one func(i int)) {
 					a.inPlace()
 				}
 				one(i)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// eachSlowly is each for those who come one after the other, and who wait before they come again.
+func (a *Assault) eachSlowly(n int, one func(i int)) {
+	spread := min(again, time.Duration(n)*again/10_000)
+	var wg sync.WaitGroup
+	var begun atomic.Int64
+	for i := range n {
+		wg.Go(func() {
+			a.pause(spread * time.Duration(i) / time.Duration(n))
+			for first := true; !a.over(); first = false {
+				if first && begun.Add(1) == int64(n) {
+					a.inPlace()
+				}
+				one(i)
+				a.pause(again/2 + rand.N(again))
 			}
 		})
 	}

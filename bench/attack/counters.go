@@ -65,12 +65,14 @@ func (o *operator) settled() (counters, error) {
 	return o.counters()
 }
 
-// sum adds what begins with a name.
-func (c counters) sum(name string) float64 {
+// sum adds the counters of a name, or of several that are joined by " or ", whatever their labels.
+func (c counters) sum(names string) float64 {
 	var n float64
-	for k, v := range c {
-		if k == name || strings.HasPrefix(k, name+"{") {
-			n += v
+	for name := range strings.SplitSeq(names, " or ") {
+		for k, v := range c {
+			if k == name || strings.HasPrefix(k, name+"{") {
+				n += v
+			}
 		}
 	}
 	return n

@@ -36,9 +36,15 @@ func wrongProtocol(a *Assault) {
 		"HTTP/2":    []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"),
 		"PROXY":     []byte("PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n"),
 	}
+	ports := []string{a.target.Native, a.target.WS, a.target.API, a.target.Admin}
+	for _, more := range []string{a.target.MQTT, a.target.NativeTLS} {
+		if more != "" {
+			ports = append(ports, more)
+		}
+	}
 	a.each(a.size, func(i int) {
 		for name, hello := range hellos {
-			for _, addr := range []string{a.target.Native, a.target.API, a.target.Admin} {
+			for _, addr := range ports {
 				if c := a.dial(rand.IntN(addresses), addr); c != nil {
 					a.ask(c, hello, 10*time.Second)
 					c.Close()

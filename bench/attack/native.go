@@ -17,7 +17,7 @@ import (
 // Attacks on the native listener.
 
 func slowLogins(a *Assault) {
-	a.each(a.size, func(i int) {
+	a.eachSlowly(a.size, func(i int) {
 		c := a.dial(i, a.target.Native)
 		if c == nil {
 			return
@@ -28,7 +28,7 @@ func slowLogins(a *Assault) {
 }
 
 func halfOpen(a *Assault) {
-	a.each(a.size, func(i int) {
+	a.eachSlowly(a.size, func(i int) {
 		c := a.dial(i, a.target.Native)
 		if c == nil {
 			return
@@ -36,6 +36,22 @@ func halfOpen(a *Assault) {
 		defer a.closes(c)()
 		for a.stillOpen(c, time.Minute) {
 			continue
+		}
+	})
+}
+
+// crowding holds as many places as one address may, with logins that never end.
+func crowding(a *Assault) {
+	half := a.loginFrame(1, nil)
+	half = half[:len(half)/2]
+	a.eachSlowly(a.size, func(i int) {
+		c := a.dial(0, a.target.Native)
+		if c == nil {
+			return
+		}
+		defer a.closes(c)()
+		if _, err := c.Write(half); err == nil {
+			a.stillOpen(c, time.Minute)
 		}
 	})
 }
@@ -175,6 +191,28 @@ func badUserSigs(a *Assault) {
 		if _, err := c.Write(a.loginFrame(i*addresses, []byte(sig))); err == nil && a.await(c, codec.TypeLoginRefused) {
 			a.count("logins refused")
 		}
+	})
+}
+
+// oneVictim guesses at one user's UserSigs, all from one address.
+func oneVictim(a *Assault) {
+	a.each(a.size, func(int) {
+		sig, err := usersig.Sign("a key that nobody has given to the app", a.target.App, "victim", time.Now().Unix(), int64(1+rand.IntN(1<<30)), nil)
+		if err != nil {
+			a.count("not signed")
+			return
+		}
+		c := a.dial(0, a.target.Native)
+		if c == nil {
+			return
+		}
+		defer a.closes(c)()
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		m := codec.Login{SDKAppID: a.target.App, UserID: []byte("victim"), UserSig: []byte(sig), Platform: codec.Web, DeviceID: []byte("d")}
+		if _, err := c.Write(codec.AppendLogin(nil, &m)); err == nil && a.await(c, codec.TypeLoginRefused) {
+			a.count("logins refused")
+		}
+		a.pause(5 * time.Millisecond) // below the rate of new links, which would hide it
 	})
 }
 

@@ -44,7 +44,11 @@ func startServer(ctx context.Context, binary, dir string, flags []string) (*proc
 	}
 	args := append([]string{"serve", "--config", filepath.Join(dir, "rollcall.yaml"), "--admin-token-file", filepath.Join(dir, "token"), "--durability", "memory",
 		"--listen-native", "127.0.0.1:0", "--listen-ws", "127.0.0.1:0", "--listen-api", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0", "--log-format", "json"}, flags...)
-	p.cmd = exec.Command(binary, args...)
+	more, err := p.moreListeners(binary)
+	if err != nil {
+		return nil, err
+	}
+	p.cmd = exec.Command(binary, append(args, more...)...)
 	p.cmd.Stderr = p.log
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -64,6 +68,42 @@ func startServer(ctx context.Context, binary, dir string, flags []string) (*proc
 		return nil, errors.Join(err, p.stop())
 	}
 	return p, nil
+}
+
+// offers reports whether the server has a listener, by what its help says.
+func offers(binary, listener string) (bool, error) {
+	out, err := exec.Command(binary, "serve", "-h").Output()
+	if err != nil {
+		return false, fmt.Errorf("%s serve -h: %w", binary, err)
+	}
+	_, about, found := strings.Cut(string(out), "--listen-"+listener+" ")
+	about, _, _ = strings.Cut(about, "\n  --")
+	return found && !strings.Contains(about, "Not in this release"), nil
+}
+
+// moreListeners are the flags of listeners that not every server has.
+func (p *process) moreListeners(binary string) ([]string, error) {
+	var flags []string
+	mqtt, err1 := offers(binary, "mqtt")
+	if mqtt {
+		flags = append(flags, "--listen-mqtt", "127.0.0.1:0")
+	}
+	overTLS, err2 := offers(binary, "native-tls")
+	if err := errors.Join(err1, err2); err != nil || !overTLS {
+		return flags, err
+	}
+	cert, key, err := writeCertificate(p.dir)
+	flags = append(flags, "--tls-cert", cert, "--tls-key", key, "--listen-native-tls", "127.0.0.1:0")
+	for _, twin := range []string{"ws-tls", "mqtt-tls", "api-tls", "admin-tls"} {
+		has, err := offers(binary, twin)
+		if err != nil {
+			return nil, err
+		}
+		if has {
+			flags = append(flags, "--listen-"+twin, "off")
+		}
+	}
+	return flags, err
 }
 
 // startTimeout is how long a server may take until it says where it listens.
@@ -87,13 +127,19 @@ func (p *process) listening(ctx context.Context, out *os.File) error {
 			switch name {
 			case "native":
 				p.target.Native = addr
+			case "ws":
+				p.target.WS = addr
+			case "mqtt":
+				p.target.MQTT = addr
+			case "native-tls":
+				p.target.NativeTLS = addr
 			case "api":
 				p.target.API = addr
 			case "admin":
 				p.target.Admin = addr
 			}
 		}
-		if p.target.Native == "" || p.target.API == "" || p.target.Admin == "" {
+		if p.target.Native == "" || p.target.WS == "" || p.target.API == "" || p.target.Admin == "" {
 			return fmt.Errorf("the server says %q", text)
 		}
 		return nil

@@ -34,6 +34,7 @@ type Options struct {
 	Normal, During time.Duration
 	Rate           float64       // honest logins per second; default 100
 	Settle         time.Duration // for the server to get back to where it was; default 60 s
+	MaxRatio       float64       // of login p99 beside normal, above which a row is wrong; 0 = it is a figure only. For a machine that does nothing else
 	// Lanes is how many rows are played side by side, each with a server and a crowd
 	// of its own; default 1. With more, figures of time mean nothing.
 	Lanes    int
@@ -45,7 +46,10 @@ func (o *Options) validate() error {
 		return errors.New("the server's binary is missing")
 	}
 	if len(o.Names) == 0 {
-		o.Names = Rows()
+		var err error
+		if o.Names, err = Offered(o.Server); err != nil {
+			return err
+		}
 	}
 	for _, name := range o.Names {
 		if findRow(name) == nil {
@@ -68,6 +72,24 @@ func (o *Options) validate() error {
 		o.Progress = func(string) {}
 	}
 	return nil
+}
+
+// Offered lists the rows for whose listeners the server's binary has.
+func Offered(server string) ([]string, error) {
+	var names []string
+	for i := range rows {
+		if need := rows[i].needs; need != "" {
+			has, err := offers(server, need)
+			if err != nil {
+				return nil, err
+			}
+			if !has {
+				continue
+			}
+		}
+		names = append(names, rows[i].name)
+	}
+	return names, nil
 }
 
 // Run plays the rows, each against a server of its own. The Result tells what
@@ -211,7 +233,11 @@ func (t *trial) crowd(ctx context.Context, when string, d time.Duration, run int
 // figures notes what the attack did, and holds memory and counters to what the row allows.
 func (t *trial) figures(normal, during *bench.Result, did map[string]int64) {
 	t.out.Did = did
+	t.out.NormalP50, t.out.AttackP50 = normal.Logins.Latency.P50, during.Logins.Latency.P50
 	t.out.NormalP99, t.out.AttackP99 = normal.Logins.Latency.P99, during.Logins.Latency.P99
+	if t.o.MaxRatio > 0 && t.out.Ratio() > t.o.MaxRatio {
+		t.wrong("login p99 was %.1f times normal, the bound is %g", t.out.Ratio(), t.o.MaxRatio)
+	}
 	_, peak := t.server.memory()
 	t.out.MemoryBefore, t.out.MemoryPeak = t.memory, peak
 	if grown := peak - t.memory; grown > int64(t.row.ceiling)<<20 {
@@ -315,7 +341,7 @@ const attackerNice = 10
 func (t *trial) spawn(ctx context.Context) (*underway, error) {
 	s := &t.server.target
 	cmd := exec.Command(t.o.Attacker, "attack", "--row", t.row.name, "--size", fmt.Sprint(t.out.Size), "--until-eof",
-		"--target", s.Native, "--api", "http://"+s.API, "--admin-url", "http://"+s.Admin, "--app", fmt.Sprint(s.App), "--key-file", filepath.Join(t.server.dir, "key"), "--json", "-")
+		"--target", s.Native, "--ws", s.WS, "--mqtt", s.MQTT, "--native-tls", s.NativeTLS, "--api", "http://"+s.API, "--admin-url", "http://"+s.Admin, "--app", fmt.Sprint(s.App), "--key-file", filepath.Join(t.server.dir, "key"), "--json", "-")
 	if err := os.WriteFile(filepath.Join(t.server.dir, "key"), []byte(s.Key), 0o600); err != nil {
 		return nil, err
 	}

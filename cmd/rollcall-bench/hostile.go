@@ -34,6 +34,7 @@ func hostile(args []string, help io.Writer) (*job, error) {
 	f.DurationVar(&o.Normal, "normal", 0, "how long honest users are watched without the attack (default 10s, with --small 1s)")
 	f.DurationVar(&o.During, "during", 0, "how long they are watched under attack (default 15s, with --small 2s)")
 	f.Float64Var(&o.Rate, "rate", 100, "honest logins per second")
+	f.Float64Var(&o.MaxRatio, "max-ratio", 0, "a row is wrong if login p99 is more than so many times normal; 0 = never. For a machine that does nothing else")
 	f.IntVar(&o.Lanes, "lanes", 1, "rows played side by side; with more than one the times mean nothing")
 	f.DurationVar(&o.Settle, "settle", time.Minute, "how long the server may take to get back to where it was")
 	f.StringVar(&table, "table", "", "write the rows to this `file` in Markdown")
@@ -97,9 +98,13 @@ func assault(args []string, stdout io.Writer) error {
 	var size int
 	var d time.Duration
 	var untilEOF bool
+	var t attack.Target
 	f := newFlags("attack", &c)
 	f.StringVar(&name, "row", "", "what to do: one of "+strings.Join(attack.Rows(), ", "))
 	f.IntVar(&size, "size", 0, "how much of it, in the row's unit (default: the suite's)")
+	f.StringVar(&t.WS, "ws", "127.0.0.1:7701", "WebSocket listener, `address:port`")
+	f.StringVar(&t.MQTT, "mqtt", "127.0.0.1:1883", "MQTT listener, `address:port`")
+	f.StringVar(&t.NativeTLS, "native-tls", "127.0.0.1:8700", "native listener over TLS, `address:port`")
 	f.DurationVar(&d, "for", 30*time.Second, "how long")
 	f.BoolVar(&untilEOF, "until-eof", false, "until standard input ends, however long that is")
 	if err := c.parse(f, args); err != nil {
@@ -108,7 +113,7 @@ func assault(args []string, stdout io.Writer) error {
 	if out = c.json; out != "" && out != "-" {
 		return fmt.Errorf("--json %s: what was done goes to standard output, with or without --json -", out)
 	}
-	t := attack.Target{Native: c.o.Target, App: c.o.App, Key: c.o.Key}
+	t.Native, t.App, t.Key = c.o.Target, c.o.App, c.o.Key
 	for _, u := range []struct {
 		text string
 		host *string

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/rollcall-im/rollcall/internal/certs"
 )
 
 // callTimeout bounds a call to a server, its answer included.
@@ -27,11 +29,15 @@ const maxAnswer = 16 << 20
 // httpFlags are what calls to the REST API and to the console have in common.
 type httpFlags struct {
 	caFile  string
-	patient bool // wait for an answer as long as it takes
+	cert    string // file with the caller's own certificate; "": it has none
+	key     string // file with its key
+	patient bool   // wait for an answer as long as it takes
 }
 
 func (h *httpFlags) register(fs *flag.FlagSet) {
 	fs.StringVar(&h.caFile, "ca-file", "", "PEM `file` with the authorities to trust for https, instead of the system's")
+	fs.StringVar(&h.cert, "client-cert", "", "PEM `file` with a certificate to show to a server that wants one (admin-client-ca); needs --client-key")
+	fs.StringVar(&h.key, "client-key", "", "PEM `file` with its private key")
 }
 
 // client returns an HTTP client for a server at base.
@@ -40,19 +46,44 @@ func (h *httpFlags) client(base string) (*http.Client, error) {
 	if h.patient {
 		c.Timeout = 0
 	}
-	if h.caFile == "" {
-		return c, nil
+	for name, value := range map[string]string{"ca-file": h.caFile, "client-cert": h.cert, "client-key": h.key} {
+		if value != "" && !strings.HasPrefix(base, "https://") {
+			return nil, usagef("--%s is for https addresses, not for %s", name, base)
+		}
 	}
-	if !strings.HasPrefix(base, "https://") {
-		return nil, usagef("--ca-file is for https addresses, not for %s", base)
-	}
-	roots, err := readRoots(h.caFile)
-	if err != nil {
-		return nil, err
+	config, err := h.tls()
+	if err != nil || config == nil {
+		return c, err
 	}
 	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.TLSClientConfig = &tls.Config{RootCAs: roots}
+	t.TLSClientConfig = config
 	c.Transport = t
+	return c, nil
+}
+
+// tls is what the flags say of TLS, nil if they say nothing.
+func (h *httpFlags) tls() (*tls.Config, error) {
+	if h.caFile == "" && h.cert == "" && h.key == "" {
+		return nil, nil
+	}
+	c := new(tls.Config)
+	if h.caFile != "" {
+		roots, err := readRoots(h.caFile)
+		if err != nil {
+			return nil, err
+		}
+		c.RootCAs = roots
+	}
+	switch {
+	case (h.cert == "") != (h.key == ""):
+		return nil, usagef("--client-cert and --client-key: want both or neither")
+	case h.cert != "":
+		own, err := tls.LoadX509KeyPair(h.cert, h.key)
+		if err != nil {
+			return nil, fmt.Errorf("--client-cert %q with --client-key %q: %w", h.cert, h.key, err)
+		}
+		c.Certificates = []tls.Certificate{own}
+	}
 	return c, nil
 }
 
@@ -62,9 +93,9 @@ func readRoots(name string) (*x509.CertPool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--ca-file: %w", err)
 	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("--ca-file %q holds no certificate in PEM", name)
+	roots, err := certs.Pool(pem)
+	if err != nil {
+		return nil, fmt.Errorf("--ca-file %q: %w", name, err)
 	}
 	return roots, nil
 }

@@ -411,6 +411,29 @@ func TestMosquittoRefused(t *testing.T) {
 	}
 }
 
+// The first example of docs/mqtt.md, as it stands but for port and path.
+func TestMosquittoPage(t *testing.T) {
+	s := running(t, startServer)
+	_, rest, _ := strings.Cut(string(readFile(t, "../../docs/mqtt.md")), "\n```\nmosquitto_sub ")
+	example, _, ok := strings.Cut(rest, "\n```\n")
+	if !ok {
+		t.Fatal("the page has no example that begins with mosquitto_sub")
+	}
+	_, port, _ := net.SplitHostPort(s.addr["mqtt"])
+	script := "mosquitto_sub -p " + port + " -C 1 " + strings.ReplaceAll(example, "bin/rollcall", "rollcall")
+	if _, err := exec.LookPath("mosquitto_sub"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("CI installs mosquitto-clients, and it is not here")
+		}
+		t.Skip("mosquitto-clients is not installed; Debian has it")
+	}
+	cmd := exec.Command("sh", "-c", "rollcall() { "+asServer+"=1 "+os.Args[0]+` "$@"; }`+"\n"+script)
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), `"DeviceModel":"Pixel 9"`) {
+		t.Errorf("the example ended with %v, and printed\n%s", err, out)
+	}
+}
+
 // The server goes down: its clients hear it.
 func TestPahoDrain(t *testing.T) {
 	s := running(t, startServer)

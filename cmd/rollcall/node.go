@@ -15,6 +15,7 @@ import (
 	"github.com/rollcall-im/rollcall/engine"
 	"github.com/rollcall-im/rollcall/internal/api"
 	"github.com/rollcall-im/rollcall/internal/buildinfo"
+	"github.com/rollcall-im/rollcall/internal/certs"
 	"github.com/rollcall-im/rollcall/internal/clock"
 	"github.com/rollcall-im/rollcall/internal/config"
 	"github.com/rollcall-im/rollcall/internal/directory"
@@ -22,18 +23,26 @@ import (
 	"github.com/rollcall-im/rollcall/internal/metrics"
 	"github.com/rollcall-im/rollcall/internal/presence"
 	"github.com/rollcall-im/rollcall/internal/store"
+	"github.com/rollcall-im/rollcall/internal/tlslink"
 	"github.com/rollcall-im/rollcall/internal/webhook"
 )
 
 // listenerNames are the listeners in the order in which they are printed.
-var listenerNames = []string{"native", "ws", "mqtt", "api", "admin", "api-tls", "admin-tls"}
+var listenerNames = []string{"native", "ws", "mqtt", "native-tls", "ws-tls", "mqtt-tls", "api", "admin", "api-tls", "admin-tls"}
 
-// clientListeners are those of the engine.
-func clientListeners(c *config.Config) []engine.Listener {
+// clientListeners are those of the engine; cert is nil without a certificate. The
+// names after it are those of ALPN (RFC 7301) that a client may ask for.
+func clientListeners(c *config.Config, cert *certs.Source) []engine.Listener {
 	listeners := []engine.Listener{
 		{Name: "native", Address: c.ListenNative, Protocol: presence.ProtocolNative},
 		{Name: "ws", Address: c.ListenWS, Protocol: presence.ProtocolWS},
 		{Name: "mqtt", Address: c.ListenMQTT, Protocol: presence.ProtocolMQTT},
+	}
+	if cert != nil {
+		listeners = append(listeners,
+			engine.Listener{Name: "native-tls", Address: c.ListenNativeTLS, Protocol: presence.ProtocolNative, TLS: tlslink.Config(cert.Get, "rollcall")},
+			engine.Listener{Name: "ws-tls", Address: c.ListenWSTLS, Protocol: presence.ProtocolWS, TLS: tlslink.Config(cert.Get, "http/1.1")},
+			engine.Listener{Name: "mqtt-tls", Address: c.ListenMQTTTLS, Protocol: presence.ProtocolMQTT, TLS: tlslink.Config(cert.Get, "mqtt")})
 	}
 	for i := range listeners {
 		listeners[i].ProxyNetworks = c.ProxyNetworks
@@ -48,7 +57,8 @@ type node struct {
 	started time.Time
 	state   atomic.Int32 // for /readyz
 
-	store   *store.Store // nil with durability memory
+	cert    *certs.Source // nil without a certificate
+	store   *store.Store  // nil with durability memory
 	webhook *webhook.Dispatcher
 	dir     *embedded.Directory
 	engine  *engine.Engine
@@ -75,6 +85,7 @@ func startNode(c *config.Config, log *slog.Logger) (*node, error) {
 		name  string
 		start func(*config.Config, fileBudget) error
 	}{
+		{"certificate", n.loadCertificate},
 		{"store", n.startStore},
 		{"directory", n.startDirectory},
 		{"apps", n.createApps},
@@ -130,6 +141,30 @@ func splitFiles(files int, c *config.Config) fileBudget {
 	b.reserve += b.perListener*http + b.attempts*webhook.FilesPerAttempt + filesMisc
 	b.links = cmp.Or(c.MaxLinks, engine.LinkBudget(files, b.reserve))
 	return b
+}
+
+// loadCertificate reads the certificate of all TLS listeners.
+func (n *node) loadCertificate(c *config.Config, _ fileBudget) (err error) {
+	if c.TLSCert == "" {
+		return nil
+	}
+	n.cert, err = certs.Load(certs.Options{Cert: c.TLSCert, Key: c.TLSKey, ClientCA: c.AdminClientCA, ReadFile: os.ReadFile, Metrics: n.metrics})
+	return err
+}
+
+// reload reads the certificate again, on SIGHUP. Links and connections stay; what
+// connects from now on is shown the new one. One that is no good changes nothing.
+func (n *node) reload() {
+	if n.cert == nil {
+		n.log.Info("SIGHUP: there is no certificate to read again")
+		return
+	}
+	if err := n.cert.Reload(); err != nil {
+		n.log.Error("SIGHUP: the certificate stays as it was", "error", err, "expires", n.cert.Leaf().NotAfter)
+		return
+	}
+	leaf := n.cert.Leaf()
+	n.log.Info("SIGHUP: the certificate was read again", "subject", leaf.Subject.String(), "serial", leaf.SerialNumber.Text(16), "expires", leaf.NotAfter)
 }
 
 // startStore opens the store in the data directory.
@@ -304,17 +339,23 @@ func newAppDefaults(app *directory.App, c *config.Config) {
 }
 
 func (n *node) startAPI(c *config.Config, b fileBudget) (err error) {
-	n.api, err = api.New(api.Options{
+	o := api.Options{
 		Directory: n.dir, Metrics: n.metrics, Logger: n.log,
 		ListenAPI: c.ListenAPI, ListenAdmin: c.ListenAdmin,
-		ListenAPITLS: c.ListenAPITLS, ListenAdminTLS: c.ListenAdminTLS, TLSCert: c.TLSCert, TLSKey: c.TLSKey,
+		ListenAPITLS: c.ListenAPITLS, ListenAdminTLS: c.ListenAdminTLS,
 		Dev: c.Dev, AdminToken: c.AdminToken, Ceilings: c.Ceilings,
 		MaxConns: b.perListener, MaxConnsPerIP: c.APIConnsPerIP, MaxBody: c.APIMaxBody,
 		NewApp: func(app *directory.App) { newAppDefaults(app, c) },
 		Ready:  n.ready, Live: n.live, Backup: n.backup(), Nodes: func() []api.NodeInfo { return n.nodes(c.Node) },
 		CheckWebhookURL: n.checkWebhook, Webhooks: n.webhook, Demo: n.demo(c),
-	})
-	if err != nil {
+	}
+	if n.cert != nil {
+		o.Certificate = n.cert.Get
+		if c.AdminClientCA != "" {
+			o.AdminClients = n.cert.Clients
+		}
+	}
+	if n.api, err = api.New(o); err != nil {
 		return err
 	}
 	return n.api.Start()
@@ -339,8 +380,11 @@ func (n *node) demo(c *config.Config) func() api.Demo {
 
 func (n *node) newEngine(c *config.Config, b fileBudget) (err error) {
 	o := engine.Options{
-		Listeners: clientListeners(c), Loops: c.Loops, MaxLinks: c.MaxLinks, FileReserve: b.reserve, Node: c.Node,
+		Listeners: clientListeners(c, n.cert), Loops: c.Loops, MaxLinks: c.MaxLinks, FileReserve: b.reserve, Node: c.Node,
 		Directory: watched{n.dir, n.webhook}, Metrics: n.metrics, Logger: n.log,
+		Handshakes: tlslink.Options{
+			Timeout: c.TLSHandshakeTimeout, MaxHandshakes: c.TLSHandshakes, MaxQueued: c.TLSHandshakesQueued, Compute: c.TLSHandshakesComputing,
+		},
 		DrainRedirect: c.DrainRedirect, RetryAfter: c.RetryAfter, RetryMost: c.RetryMax,
 		LoginRate: c.LoginRate, LoginQueueTime: c.LoginQueueTime,
 		UserFailures: cmp.Or(c.LoginFailuresUser, -1), IPFailures: cmp.Or(c.LoginFailuresIP, -1),

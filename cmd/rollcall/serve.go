@@ -29,6 +29,11 @@ func cmdServe(e env, args []string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	hangups := make(chan os.Signal, 1)
+	if !c.Dev || c.TLSCert != "" { // else it is the terminal that was closed
+		signal.Notify(hangups, syscall.SIGHUP)
+		defer signal.Stop(hangups)
+	}
 	memory := keepMemory(e.getenv)
 	defer memory.close()
 	n, err := startNode(c, log)
@@ -36,16 +41,21 @@ func cmdServe(e env, args []string) error {
 		return startError(c, err)
 	}
 	printListening(e, c, n)
-	select {
-	case <-ctx.Done():
+	for {
+		select {
+		case <-hangups:
+			n.reload()
+			continue
+		case <-ctx.Done():
+		case err := <-n.engine.Stopped():
+			return errors.Join(fmt.Errorf("the reactor ended unexpectedly: %w", err), n.stop(stopTimeout))
+		}
 		stop() // a second signal ends the process at once
 		log.Info("stopping: clients are told to come back later")
 		began := time.Now()
 		err := n.stop(c.DrainTimeout + stopTimeout)
 		log.Info("stopped", "took", time.Since(began).String())
 		return err
-	case err := <-n.engine.Stopped():
-		return errors.Join(fmt.Errorf("the reactor ended unexpectedly: %w", err), n.stop(stopTimeout))
 	}
 }
 

@@ -27,13 +27,18 @@ type wsClient struct {
 
 func dialWS(t *testing.T, s *server, protocol, origin string) *wsClient {
 	t.Helper()
+	return dialWSAt(t, "ws://"+s.addr["ws"]+"/v1", http.DefaultClient, protocol, origin)
+}
+
+func dialWSAt(t *testing.T, url string, client *http.Client, protocol, origin string) *wsClient {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
-	o := &websocket.DialOptions{Subprotocols: []string{"unknown", protocol}, HTTPHeader: http.Header{}}
+	o := &websocket.DialOptions{HTTPClient: client, Subprotocols: []string{"unknown", protocol}, HTTPHeader: http.Header{}}
 	if origin != "" {
 		o.HTTPHeader.Set("Origin", origin)
 	}
-	conn, _, err := websocket.Dial(ctx, "ws://"+s.addr["ws"]+"/v1", o)
+	conn, _, err := websocket.Dial(ctx, url, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,7 +48,8 @@ type Limits struct {
 	Rate, Burst float64
 	// Links is how many may be open at once, up to MaxLimit.
 	Links int
-	// Pending is how many of them may be without a login.
+	// Pending is how many of them may be without a login. Of an address that has none
+	// with one, it is scaled by the room there is: see Gate.Admit.
 	Pending int
 }
 
@@ -164,7 +165,21 @@ type entry struct {
 	hash    uint64 // 0 = unused
 	fullNS  int64  // when the bucket of its rate is full again
 	pending uint32 // links without a login
+	loginAt uint16 // when a link of it logged in last, by minuteish; with known
+	known   bool
 	level   uint8
+}
+
+// minuteish is a clock of 4.3 s ticks that begins anew after 78 hours. Who was known
+// then is for a minute taken for known now, which does no harm.
+func minuteish(nowNS int64) uint16 { return uint16(nowNS >> 32) }
+
+// knownTicks is for how long after a login an address is no stranger: a minute.
+const knownTicks = 14
+
+// stranger reports whether none of the address's links is logged in, or was of late.
+func (e *entry) stranger(loggedIn int, nowNS int64) bool {
+	return loggedIn == 0 && !(e.known && minuteish(nowNS)-e.loginAt <= knownTicks)
 }
 
 // New returns a gate that has let in nobody.
@@ -231,7 +246,7 @@ func (g *Gate) size(o Options) {
 		sets *= 2
 	}
 	g.setMask = uint32(sets - 1)
-	if o.IP.Links > 0 || o.Net.Links > 0 {
+	if o.IP.Links > 0 || o.Net.Links > 0 || o.IP.Pending > 0 || o.Net.Pending > 0 {
 		// Two thirds to three quarters full at most, so that one of an address's two buckets has room.
 		g.buckets = uint32((o.MaxLinks*4/3*max(len(g.v4), len(g.v6)) + n*bucketCells - 1) / (n * bucketCells))
 	}
@@ -248,9 +263,21 @@ func (g *Gate) Tracks() bool { return len(g.v4)+len(g.v6) > 0 }
 // Both reports whether a Hold may have a Net part.
 func (g *Gate) Both() bool { return len(g.v6) > 1 }
 
+// AllRoom as the room of Admit: all places are free.
+const AllRoom = 1 << 10
+
 // Admit asks for a link of addr; nowNS is a clock that does not step. An address
 // that is unknown, the zero Addr, is let in uncounted.
-func (g *Gate) Admit(addr netip.Addr, nowNS int64) (Hold, Refusal) {
+//
+// room is how much of the places for links without a login is free, in parts of
+// AllRoom. An address none of whose links is logged in, or was within a minute, may have as many without
+// as Pending times that, but at least one: the less room there is, the less
+// may a stranger take of it. So n addresses that take what they can get leave a share
+// of 1/(1+n*a) free, where a is Pending's share of all places: they fill it up only if they
+// are nearly as many as there are places. (Choudhury and Hahne, "Dynamic queue
+// length thresholds for shared-memory packet switches", 1998.) An address with
+// such links, a NAT with good clients behind it, has all of Pending.
+func (g *Gate) Admit(addr netip.Addr, nowNS int64, room int) (Hold, Refusal) {
 	var h Hold
 	if !g.Tracks() || !addr.IsValid() {
 		return h, Admitted
@@ -266,7 +293,7 @@ func (g *Gate) Admit(addr netip.Addr, nowNS int64) (Hold, Refusal) {
 		if lv == levelNet {
 			key = 0
 		}
-		n, no := g.admit(lv, g.hash(hi, key, lv), nowNS)
+		n, no := g.admit(lv, g.hash(hi, key, lv), nowNS, room)
 		switch {
 		case no != Admitted:
 			g.Release(h)
@@ -281,7 +308,7 @@ func (g *Gate) Admit(addr netip.Addr, nowNS int64) (Hold, Refusal) {
 }
 
 // admit takes a link in at one level and returns the number of its entry, 0 if there is none.
-func (g *Gate) admit(lv uint8, hash uint64, nowNS int64) (uint32, Refusal) {
+func (g *Gate) admit(lv uint8, hash uint64, nowNS int64, room int) (uint32, Refusal) {
 	l := &g.levels[lv]
 	at := g.shardOf(hash)
 	s := &g.shards[at]
@@ -298,10 +325,14 @@ func (g *Gate) admit(lv uint8, hash uint64, nowNS int64) (uint32, Refusal) {
 	}
 	// From here on the token is spent: whoever runs against a cap runs against the rate next.
 	e.fullNS = full
-	if l.Links > 0 && int(e.pending)+g.countLocked(s, hash) >= l.Links {
+	loggedIn, most := g.countLocked(s, hash), l.Pending
+	if l.Links > 0 && int(e.pending)+loggedIn >= l.Links {
 		return 0, l.refused + 1
 	}
-	if l.Pending > 0 && int(e.pending) >= l.Pending {
+	if e.stranger(loggedIn, nowNS) {
+		most = max((l.Pending*room+AllRoom-1)/AllRoom, 1)
+	}
+	if l.Pending > 0 && int(e.pending) >= most {
 		return 0, l.refused + 2
 	}
 	e.pending++
@@ -335,9 +366,11 @@ func (g *Gate) entryLocked(s *shard, hash uint64, lv uint8, nowNS int64) (*entry
 }
 
 // LoggedIn tells that the link of h is logged in, and returns what it holds from now on.
-func (g *Gate) LoggedIn(h Hold) Hold { return Hold{g.loggedIn(h.First), g.loggedIn(h.Net)} }
+func (g *Gate) LoggedIn(h Hold, nowNS int64) Hold {
+	return Hold{g.loggedIn(h.First, nowNS), g.loggedIn(h.Net, nowNS)}
+}
 
-func (g *Gate) loggedIn(n uint32) uint32 {
+func (g *Gate) loggedIn(n uint32, nowNS int64) uint32 {
 	if n == 0 || n&cellBit != 0 {
 		return n
 	}
@@ -345,7 +378,8 @@ func (g *Gate) loggedIn(n uint32) uint32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e.pending--
-	if g.levels[e.level].Links == 0 {
+	e.known, e.loginAt = true, minuteish(nowNS)
+	if l := &g.levels[e.level]; l.Links == 0 && l.Pending == 0 {
 		return 0
 	}
 	c := g.addLocked(s, e.hash)

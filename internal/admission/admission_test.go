@@ -49,7 +49,7 @@ func wantCounts(tb testing.TB, g *Gate, pending, loggedIn int) {
 // mustAdmit lets a link in.
 func mustAdmit(tb testing.TB, g *Gate, a netip.Addr, nowNS int64) Hold {
 	tb.Helper()
-	h, no := g.Admit(a, nowNS)
+	h, no := g.Admit(a, nowNS, AllRoom)
 	if no != Admitted {
 		tb.Fatalf("%v: %v", a, no)
 	}
@@ -58,7 +58,7 @@ func mustAdmit(tb testing.TB, g *Gate, a netip.Addr, nowNS int64) Hold {
 
 func mustRefuse(tb testing.TB, g *Gate, a netip.Addr, nowNS int64, want Refusal) {
 	tb.Helper()
-	if h, no := g.Admit(a, nowNS); no != want || h != (Hold{}) {
+	if h, no := g.Admit(a, nowNS, AllRoom); no != want || h != (Hold{}) {
 		tb.Fatalf("%v: %v and holds %+v, want %v", a, no, h, want)
 	}
 }
@@ -98,7 +98,7 @@ func TestCaps(t *testing.T) {
 			for i := range c.n {
 				h := mustAdmit(t, g, c.addr(i), 0)
 				if c.login {
-					h = g.LoggedIn(h)
+					h = g.LoggedIn(h, 0)
 				}
 				holds = append(holds, h)
 			}
@@ -147,19 +147,79 @@ func TestRefusedByNetHoldsNothing(t *testing.T) {
 	wantCounts(t, g, 6, 0)
 }
 
+// However many strangers take what they can get, fewer than there are places: who
+// comes new finds one. An address with a link that is logged in has its full share.
+func TestRoomForStrangers(t *testing.T) {
+	const places, share = 4000, 1000
+	for _, n := range []int{1, 3, 100, 1000, 3000} {
+		g := newGate(t, Options{IP: Limits{Pending: share}, Net: Limits{Pending: share}})
+		good := []Hold{g.LoggedIn(mustAdmit(t, g, ip(1<<20), 0), 0)}
+		taken := 0
+		take := func(a netip.Addr) bool {
+			if _, no := g.Admit(a, 0, (places-taken)*AllRoom/places); no != Admitted {
+				return false
+			}
+			taken++
+			return true
+		}
+		for more := true; more; {
+			more = false
+			for i := range n {
+				more = take(ip(i)) || more
+			}
+		}
+		if taken > places-1 {
+			t.Fatalf("%d strangers took all %d places", n, places)
+		}
+		if n == 1 && taken < share/2 {
+			t.Errorf("one stranger got %d places, its share of all is %d", taken, share)
+		}
+		if !take(ip6(n, 1)) {
+			t.Errorf("%d strangers have %d of %d places, and a new one was refused", n, taken, places)
+		}
+		for len(good) < share {
+			good = append(good, mustAdmit(t, g, ip(1<<20), 0)) // were it room's, it would be refused
+		}
+	}
+}
+
+// An address is no stranger for a minute after its last link with a login has gone.
+func TestKnownForAMinute(t *testing.T) {
+	g := newGate(t, Options{IP: Limits{Pending: 100}})
+	start := int64(1_700_000_000) * second
+	g.Release(g.LoggedIn(mustAdmit(t, g, ip(1), start), start))
+	full := func(a netip.Addr, now int64) bool {
+		h, no := g.Admit(a, now, 0)
+		h2, no2 := g.Admit(a, now, 0) // a stranger has one at most
+		g.Release(h)
+		g.Release(h2)
+		return no == Admitted && no2 == Admitted
+	}
+	if full(ip(2), start) {
+		t.Fatal("a stranger is not told from who is known")
+	}
+	if !full(ip(1), start+55*second) {
+		t.Fatal("forgotten after 55 s")
+	}
+	if full(ip(1), start+70*second) {
+		t.Fatal("known after 70 s")
+	}
+	wantCounts(t, g, 0, 0)
+}
+
 // A login moves a link from one table to the other and changes no sum.
 func TestLoginKeepsTheCount(t *testing.T) {
 	g := newGate(t, Options{IP: Limits{Links: 4}})
 	a, b := mustAdmit(t, g, ip(1), 0), mustAdmit(t, g, ip(1), 0)
 	wantCounts(t, g, 2, 0)
-	a = g.LoggedIn(a)
+	a = g.LoggedIn(a, 0)
 	wantCounts(t, g, 1, 1)
-	if again := g.LoggedIn(a); again != a {
+	if again := g.LoggedIn(a, 0); again != a {
 		t.Fatalf("a second login moved the hold from %+v to %+v", a, again)
 	}
 	c, d := mustAdmit(t, g, ip(1), 0), mustAdmit(t, g, ip(1), 0)
 	mustRefuse(t, g, ip(1), 0, IPLinks)
-	for _, h := range []Hold{a, b, c, g.LoggedIn(d)} {
+	for _, h := range []Hold{a, b, c, g.LoggedIn(d, 0)} {
 		g.Release(h)
 	}
 	wantCounts(t, g, 0, 0)
@@ -206,7 +266,7 @@ func TestEntriesFull(t *testing.T) {
 		t.Fatalf("%+v, want 64 of %d counted", c, n)
 	}
 	for _, h := range holds {
-		g.Release(g.LoggedIn(h))
+		g.Release(g.LoggedIn(h, 0))
 	}
 	wantCounts(t, g, 0, 0)
 }
@@ -218,7 +278,7 @@ func TestCellsHoldMaxLinks(t *testing.T) {
 		g := newGate(t, Options{IP: Limits{Links: 1}, MaxLinks: n})
 		var holds []Hold
 		for i := range n {
-			h, no := g.Admit(ip(i), 0)
+			h, no := g.Admit(ip(i), 0, AllRoom)
 			if no != Admitted {
 				// Two of n addresses whose hashes agree; 2^-16 of those in two buckets.
 				if no != IPLinks {
@@ -226,7 +286,7 @@ func TestCellsHoldMaxLinks(t *testing.T) {
 				}
 				continue
 			}
-			holds = append(holds, g.LoggedIn(h))
+			holds = append(holds, g.LoggedIn(h, 0))
 		}
 		if refused := n - len(holds); refused > n/1000+1 {
 			t.Errorf("%d links: %d were taken for one of another address", n, refused)
@@ -316,12 +376,12 @@ func TestConcurrent(t *testing.T) {
 			var held []link
 			for i := range rounds {
 				a := (i*7 + loop) % addresses
-				if h, no := g.Admit(ip6(a/2, a), 0); no == Admitted {
+				if h, no := g.Admit(ip6(a/2, a), 0, AllRoom); no == Admitted {
 					most.Store(max(most.Load(), open[a].Add(1)))
 					held = append(held, link{h, a})
 				}
 				if i%3 == 0 && len(held) > 0 {
-					held[i%len(held)].h = g.LoggedIn(held[i%len(held)].h)
+					held[i%len(held)].h = g.LoggedIn(held[i%len(held)].h, 0)
 				}
 				if n := len(held); n > 0 && i%2 == 0 {
 					k := held[i%n]
@@ -349,10 +409,10 @@ func TestNoAllocations(t *testing.T) {
 	i := 0
 	if n := testing.AllocsPerRun(1000, func() {
 		i++
-		h, _ := g.Admit(ip6(i, i), int64(i))
-		g.Release(g.LoggedIn(h))
-		h, _ = g.Admit(ip(i), int64(i))
-		g.Release(g.LoggedIn(h))
+		h, _ := g.Admit(ip6(i, i), int64(i), AllRoom)
+		g.Release(g.LoggedIn(h, 0))
+		h, _ = g.Admit(ip(i), int64(i), AllRoom)
+		g.Release(g.LoggedIn(h, 0))
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -378,8 +438,8 @@ func BenchmarkGate(b *testing.B) {
 			i := 0
 			for b.Loop() {
 				i++
-				h, _ := g.Admit(c.addr(i), int64(i))
-				g.Release(g.LoggedIn(h))
+				h, _ := g.Admit(c.addr(i), int64(i), AllRoom)
+				g.Release(g.LoggedIn(h, 0))
 			}
 		})
 	}
@@ -387,7 +447,7 @@ func BenchmarkGate(b *testing.B) {
 		g := newGate(b, Options{IP: Limits{Rate: 1}})
 		b.ReportAllocs()
 		for b.Loop() {
-			g.Admit(ip(1), 0)
+			g.Admit(ip(1), 0, AllRoom)
 		}
 	})
 	b.Run("parallel/1M", func(b *testing.B) {
@@ -398,8 +458,8 @@ func BenchmarkGate(b *testing.B) {
 			i := int(next.Add(500_000))
 			for pb.Next() {
 				i++
-				h, _ := g.Admit(ip(i*7919%1_000_000), int64(i))
-				g.Release(g.LoggedIn(h))
+				h, _ := g.Admit(ip(i*7919%1_000_000), int64(i), AllRoom)
+				g.Release(g.LoggedIn(h, 0))
 			}
 		})
 	})

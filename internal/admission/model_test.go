@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"math"
 	"net/netip"
 	"testing"
 
@@ -20,6 +21,7 @@ type modelAddr struct {
 	bucket          bucketModel
 	rate            Rate
 	pending, logged int
+	knownTo         int64 // in ticks of 1<<32 ns
 }
 
 // modelLink is a link that was let in.
@@ -40,19 +42,23 @@ func known[K comparable](m map[K]*modelAddr, k K, l Limits) *modelAddr {
 	return m[k]
 }
 
-func (a *modelAddr) admit(l Limits, nowNS int64) int {
+func (a *modelAddr) admit(l Limits, nowNS int64, room float64) int {
+	most := float64(l.Pending)
+	if a.logged == 0 && nowNS>>32 >= a.knownTo {
+		most = max(math.Ceil(most*room), 1)
+	}
 	switch {
 	case !a.bucket.take(a.rate, nowNS):
 		return 1
 	case l.Links > 0 && a.pending+a.logged >= l.Links:
 		return 2
-	case l.Pending > 0 && a.pending >= l.Pending:
+	case l.Pending > 0 && float64(a.pending) >= most:
 		return 3
 	}
 	return 0
 }
 
-func (m *model) admit(addr netip.Addr, nowNS int64) (*modelLink, Refusal) {
+func (m *model) admit(addr netip.Addr, nowNS int64, room float64) (*modelLink, Refusal) {
 	k := &modelLink{}
 	asked := m.gate.v4
 	k.of = append(k.of, known(m.byAddr, addr, m.ip))
@@ -63,7 +69,7 @@ func (m *model) admit(addr netip.Addr, nowNS int64) (*modelLink, Refusal) {
 	}
 	limits := [numLevels]Limits{m.ip, m.net}
 	for _, lv := range asked {
-		if no := k.of[lv].admit(limits[lv], nowNS); no != 0 {
+		if no := k.of[lv].admit(limits[lv], nowNS, room); no != 0 {
 			return nil, Refusal(no) + Refusal(lv)*IPPending
 		}
 	}
@@ -91,10 +97,11 @@ func (m *model) within() bool {
 	return true
 }
 
-func (k *modelLink) logIn() {
+func (k *modelLink) logIn(nowNS int64) {
 	for _, a := range k.of {
 		if !k.loggedIn {
 			a.pending, a.logged = a.pending-1, a.logged+1
+			a.knownTo = max(a.knownTo, nowNS>>32+15)
 		}
 	}
 	k.loggedIn = true
@@ -137,8 +144,9 @@ func replay(tb fataler, steps int, next source) {
 			if next(2) == 0 {
 				addr = ip6(next(2), next(3))
 			}
-			h, got := g.Admit(addr, now)
-			k, want := m.admit(addr, now)
+			quarters := next(5)
+			h, got := g.Admit(addr, now, quarters*AllRoom/4)
+			k, want := m.admit(addr, now, float64(quarters)/4)
 			if got != want {
 				tb.Fatalf("step %d: %v is %v, want %v (%+v)", i, addr, got, want, o)
 			}
@@ -152,8 +160,8 @@ func replay(tb fataler, steps int, next source) {
 			now += int64(next(5)) * second / 2
 		case what == 5:
 			p := &open[next(len(open))]
-			p.h = g.LoggedIn(p.h)
-			p.k.logIn()
+			p.h = g.LoggedIn(p.h, now)
+			p.k.logIn(now)
 		default:
 			at := next(len(open))
 			g.Release(open[at].h)

@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/metrics"
 )
 
@@ -77,7 +79,7 @@ func TestAnswerHeaders(t *testing.T) {
 func TestOverTLSOnly(t *testing.T) {
 	cert, key, pool := makeCertificate(t)
 	r := newRig(t, func(o *Options) {
-		o.ListenAPITLS, o.ListenAdminTLS, o.TLSCert, o.TLSKey = "127.0.0.1:0", "127.0.0.1:0", cert, key
+		o.ListenAPITLS, o.ListenAdminTLS, o.Certificate = "127.0.0.1:0", "127.0.0.1:0", certificateIn(t, cert, key)
 	})
 	if err := r.s.Start(); err != nil {
 		t.Fatal(err)
@@ -102,7 +104,7 @@ func TestOverTLSOnly(t *testing.T) {
 func TestOldTLS(t *testing.T) {
 	cert, key, pool := makeCertificate(t)
 	r := newRig(t, func(o *Options) {
-		o.ListenAPITLS, o.ListenAdminTLS, o.TLSCert, o.TLSKey = "127.0.0.1:0", "127.0.0.1:0", cert, key
+		o.ListenAPITLS, o.ListenAdminTLS, o.Certificate = "127.0.0.1:0", "127.0.0.1:0", certificateIn(t, cert, key)
 	})
 	if err := r.s.Start(); err != nil {
 		t.Fatal(err)
@@ -186,4 +188,26 @@ func TestAudit(t *testing.T) {
 	if strings.Contains(log.String(), "guess-of-a-token") {
 		t.Errorf("a secret is in the log: %s", log.String())
 	}
+}
+
+// TestInternalErrorTellsNothing: what went wrong inside is in the log, and the caller learns that it did.
+func TestInternalErrorTellsNothing(t *testing.T) {
+	var log bytes.Buffer
+	r := newRig(t, func(o *Options) { o.Logger = slog.New(slog.NewJSONHandler(&log, nil)) })
+	r.s.dir = &failingDirectory{r.s.dir}
+	a := r.send(adminRequest{method: "PUT", target: appPath("/limits"), body: "{}"})
+	if a.status != 500 || strings.Contains(a.body, "secret") || !strings.Contains(a.body, "Internal") {
+		t.Errorf("status %d: %s", a.status, a.body)
+	}
+	if !strings.Contains(log.String(), `"msg":"console call failed","route":"PUT apps/{SDKAppID}/limits","err":"a secret of the inside"`) {
+		t.Errorf("the log: %s", log.String())
+	}
+}
+
+// failingDirectory fails updates for a reason that is no caller's business.
+type failingDirectory struct{ directory.Directory }
+
+func (d *failingDirectory) UpdateApp(op *directory.UpdateAppOp) {
+	op.Err = errors.New("a secret of the inside")
+	op.Done(op)
 }

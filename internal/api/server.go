@@ -10,6 +10,7 @@ package api
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -32,10 +33,15 @@ type Options struct {
 	Metrics   *metrics.Set        // default a set of its own
 	Logger    *slog.Logger        // default: discard
 
-	// Addresses; "" and "off" listen nowhere. The TLS twins need TLSCert and TLSKey.
+	// Addresses; "" and "off" listen nowhere. The TLS twins need Certificate.
 	ListenAPI, ListenAdmin       string
 	ListenAPITLS, ListenAdminTLS string
-	TLSCert, TLSKey              string // PEM files
+	// Certificate is asked at each full handshake.
+	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// AdminClients are the authorities one of which must have signed the certificate
+	// of a client of the admin listener's TLS; it is asked at each handshake. The
+	// token is wanted all the same. nil: no certificate is wanted.
+	AdminClients func() *x509.CertPool
 
 	Dev        bool   // rate limits off
 	AdminToken string // bearer token of the console; "" refuses every console call
@@ -97,8 +103,8 @@ func (o *Options) validate() error {
 			return fmt.Errorf("api: Options.%s must not be negative, got %v", b.name, b.d)
 		}
 	}
-	if (listens(o.ListenAPITLS) || listens(o.ListenAdminTLS)) && (o.TLSCert == "" || o.TLSKey == "") {
-		return errors.New("api: a TLS listener needs both TLSCert and TLSKey")
+	if (listens(o.ListenAPITLS) || listens(o.ListenAdminTLS)) && o.Certificate == nil {
+		return errors.New("api: a TLS listener needs a Certificate")
 	}
 	return nil
 }
@@ -155,8 +161,7 @@ type Server struct {
 	dir   directory.Directory
 	clock clock.Clock
 	log   *slog.Logger
-	tls   *tls.Config // nil without a certificate
-	rest  *rest       // the REST API's own state
+	rest  *rest // the REST API's own state
 	https []*httpServer
 
 	wrongTokens *failureTable // of the console, by address
@@ -172,7 +177,7 @@ type httpServer struct {
 	addr string // as configured
 	ln   *listener
 	fast *fasthttp.Server
-	tls  bool
+	tls  *tls.Config // nil: plain HTTP
 }
 
 // New returns a server that does not listen yet.
@@ -182,13 +187,6 @@ func New(o Options) (*Server, error) {
 	}
 	o.setDefaults()
 	s := &Server{opts: o, dir: o.Directory, clock: o.Clock, log: o.Logger}
-	if o.TLSCert != "" || o.TLSKey != "" {
-		cert, err := tls.LoadX509KeyPair(o.TLSCert, o.TLSKey)
-		if err != nil {
-			return nil, fmt.Errorf("api: cannot load certificate %q with key %q: %w", o.TLSCert, o.TLSKey, err)
-		}
-		s.tls = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
-	}
 	s.rest = newREST(s)
 	s.wrongTokens = newFailureTable(o.MaxFailures, o.Metrics)
 	s.audit = newAuditLog(o.Logger, o.Clock, o.Metrics)
@@ -198,19 +196,41 @@ func New(o Options) (*Server, error) {
 	s.adminPanics = o.Metrics.Counter("rollcall_admin_panics_total")
 	for _, l := range []struct {
 		name, addr string
-		tls        bool
+		tls        *tls.Config
 		fast       func() *fasthttp.Server
 	}{
-		{"api", o.ListenAPI, false, s.newRESTFast},
-		{"api-tls", o.ListenAPITLS, true, s.newRESTFast},
-		{"admin", o.ListenAdmin, false, s.newAdminFast},
-		{"admin-tls", o.ListenAdminTLS, true, s.newAdminFast},
+		{"api", o.ListenAPI, nil, s.newRESTFast},
+		{"api-tls", o.ListenAPITLS, o.serverTLS(), s.newRESTFast},
+		{"admin", o.ListenAdmin, nil, s.newAdminFast},
+		{"admin-tls", o.ListenAdminTLS, o.adminTLS(), s.newAdminFast},
 	} {
 		if listens(l.addr) {
 			s.https = append(s.https, &httpServer{name: l.name, addr: l.addr, tls: l.tls, fast: l.fast()})
 		}
 	}
 	return s, nil
+}
+
+// serverTLS is the TLS of a listener that wants no certificate of its clients.
+func (o *Options) serverTLS() *tls.Config {
+	return &tls.Config{GetCertificate: o.Certificate, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+}
+
+// adminTLS is that of the admin listener. With client certificates sessions are
+// not resumed: an authority that is not trusted any more must not live on in tickets.
+func (o *Options) adminTLS() *tls.Config {
+	c := o.serverTLS()
+	if o.AdminClients == nil {
+		return c
+	}
+	c.ClientAuth, c.SessionTicketsDisabled = tls.RequireAndVerifyClientCert, true
+	base := c.Clone()
+	c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		now := base.Clone()
+		now.ClientCAs = o.AdminClients()
+		return now, nil
+	}
+	return c
 }
 
 const (
@@ -268,8 +288,8 @@ func (s *Server) Start() error {
 
 func (s *Server) serve(h *httpServer) {
 	var ln net.Listener = h.ln
-	if h.tls {
-		ln = tls.NewListener(ln, s.tls)
+	if h.tls != nil {
+		ln = tls.NewListener(ln, h.tls)
 	}
 	if err := h.fast.Serve(ln); err != nil {
 		s.log.Error("http listener ended", "listener", h.name, "err", err)

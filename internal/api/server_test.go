@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -58,8 +59,7 @@ func TestOptionsRefused(t *testing.T) {
 		"negative body":  {Options{Directory: dir, MaxBody: -2}, "MaxBody"},
 		"negative sigs":  {Options{Directory: dir, MaxSigs: -2}, "MaxSigs"},
 		"negative wait":  {Options{Directory: dir, CallTimeout: -time.Second}, "CallTimeout must not be negative, got -1s"},
-		"TLS without":    {Options{Directory: dir, ListenAPITLS: ":0"}, "TLSCert"},
-		"no such file":   {Options{Directory: dir, TLSCert: "/nowhere/cert", TLSKey: "/nowhere/key"}, "/nowhere/cert"},
+		"TLS without":    {Options{Directory: dir, ListenAPITLS: ":0"}, "needs a Certificate"},
 	} {
 		if _, err := New(tt.o); err == nil || !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: %v", name, err)
@@ -196,7 +196,7 @@ func TestTLS(t *testing.T) {
 	cert, key, pool := makeCertificate(t)
 	s, _ := startTCP(t, func(o *Options) {
 		o.ListenAPITLS, o.ListenAdminTLS, o.ListenAdmin = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
-		o.TLSCert, o.TLSKey = cert, key
+		o.Certificate = certificateIn(t, cert, key)
 		o.MaxBody = 1000
 	})
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
@@ -222,6 +222,61 @@ func TestTLS(t *testing.T) {
 		if readAll(t, res); res.StatusCode != 200 {
 			t.Errorf("%s: %d", url, res.StatusCode)
 		}
+	}
+}
+
+// certificateIn is what two files hold.
+func certificateIn(t *testing.T, certFile, keyFile string) func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	t.Helper()
+	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil }
+}
+
+// TestAdminClients: with AdminClients the console's TLS takes only clients with a
+// certificate of theirs, as they are at the time, and the token besides; the REST
+// API goes on as before.
+func TestAdminClients(t *testing.T) {
+	cert, key, pool := makeCertificate(t)
+	clientCert, clientKey, trusted := makeCertificate(t)
+	own := certificateIn(t, clientCert, clientKey)
+	var authorities atomic.Pointer[x509.CertPool]
+	authorities.Store(trusted)
+	s, _ := startTCP(t, func(o *Options) {
+		o.ListenAPITLS, o.ListenAdminTLS = "127.0.0.1:0", "127.0.0.1:0"
+		o.Certificate, o.AdminClients = certificateIn(t, cert, key), authorities.Load
+	})
+	cache := tls.NewLRUClientSessionCache(1)
+	get := func(listener, path string, withCert bool) (int, error) {
+		config := &tls.Config{RootCAs: pool, ClientSessionCache: cache}
+		if withCert {
+			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own(nil) }
+		}
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: config}}
+		defer client.CloseIdleConnections()
+		res, err := client.Get("https://" + s.Addr(listener) + path)
+		if err != nil {
+			return 0, err
+		}
+		readAll(t, res)
+		return res.StatusCode, nil
+	}
+	for range 2 {
+		if status, err := get("admin-tls", "/console/v1/apps", true); status != 401 {
+			t.Errorf("with a certificate and no token: %d, %v; want 401", status, err)
+		}
+	}
+	if status, err := get("admin-tls", "/livez", false); err == nil || !strings.Contains(err.Error(), "certificate required") {
+		t.Errorf("without a certificate: %d, %v", status, err)
+	}
+	if status, err := get("api-tls", "/openapi.yaml", false); status != 200 {
+		t.Errorf("the REST API: %d, %v", status, err)
+	}
+	authorities.Store(pool)
+	if status, err := get("admin-tls", "/livez", true); err == nil {
+		t.Errorf("with a certificate that is not trusted any more: %d", status)
 	}
 }
 

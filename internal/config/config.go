@@ -35,15 +35,25 @@ type Config struct {
 	File string // the YAML file, "" = none
 	Dev  bool
 
-	ListenNative   string
-	ListenWS       string
-	ListenMQTT     string
-	ListenAPI      string
-	ListenAdmin    string
-	ListenAPITLS   string // Off without a certificate
-	ListenAdminTLS string // Off without a certificate
-	TLSCert        string // file, PEM
-	TLSKey         string // file, PEM
+	ListenNative string
+	ListenWS     string
+	ListenMQTT   string
+	ListenAPI    string
+	ListenAdmin  string
+	// The TLS twins, Off without a certificate.
+	ListenNativeTLS string
+	ListenWSTLS     string
+	ListenMQTTTLS   string
+	ListenAPITLS    string
+	ListenAdminTLS  string
+	TLSCert         string // file, PEM
+	TLSKey          string // file, PEM
+	AdminClientCA   string // file, PEM; "": no client certificates
+
+	TLSHandshakeTimeout    time.Duration
+	TLSHandshakes          int
+	TLSHandshakesQueued    int
+	TLSHandshakesComputing int // 0 = one per core
 
 	Node         uint32
 	DataDir      string

@@ -116,6 +116,8 @@ func TestPrecedence(t *testing.T) {
 func TestEverySettingInEveryLayer(t *testing.T) {
 	other := map[string]string{
 		"dev": "true", "listen-native": "127.0.0.1:1", "listen-ws": "127.0.0.1:4", "listen-mqtt": "127.0.0.1:5", "listen-api": "127.0.0.1:2", "listen-admin": "127.0.0.1:3", "listen-api-tls": "off", "listen-admin-tls": "off",
+		"listen-native-tls": "off", "listen-ws-tls": "off", "listen-mqtt-tls": "off", "admin-client-ca": "cert.pem",
+		"tls-handshake-timeout": "2s", "tls-handshakes": "7", "tls-handshakes-queued": "8", "tls-handshakes-computing": "2",
 		"proxy-networks": "10.0.0.0/8,192.0.2.1/32,2001:db8::/32", "tls-cert": "cert.pem", "tls-key": "key.pem", "node": "9", "data-dir": "/x", "durability": "interval:250", "store-min-free": "0", "restart-grace": "0s", "max-links": "10", "loops": "3",
 		"login-timeout": "3s", "accept-rate": "5.5", "accept-rate-per-ip": "6", "accept-rate-per-net64": "7", "links-per-ip": "8", "links-per-net64": "9", "max-unauthenticated": "30", "max-unauthenticated-per-ip": "31",
 		"unlimited-networks": "10.0.0.0/8,::1/128", "tracked-addresses": "100", "memory-limit": "1073741824", "outbound-cap": "4096", "min-progress": "0", "first-frame-timeout": "2s", "drain-timeout": "0s", "drain-redirect": "other.example:7700", "login-rate": "500", "login-queue-time": "2s",
@@ -135,11 +137,13 @@ func TestEverySettingInEveryLayer(t *testing.T) {
 			continue
 		}
 		more := ""
-		if strings.HasPrefix(s.name, "tls-") {
+		switch s.name {
+		case "tls-key":
 			more = " --tls-cert cert.pem"
-			if s.name == "tls-cert" {
-				more = " --tls-key key.pem"
-			}
+		case "tls-cert":
+			more = " --tls-key key.pem"
+		case "admin-client-ca":
+			more = " --tls-cert cert.pem --tls-key key.pem"
 		}
 		for _, layer := range []struct{ name, args, env, yaml, source string }{
 			{"flag", "--" + s.name + "=" + value, "", "", "flag"},
@@ -235,6 +239,11 @@ func TestFaults(t *testing.T) {
 		{"key missing", "--tls-cert cert.pem --tls-key nope", "", "", false, []string{"tls-key", "nope"}},
 		{"certificate no PEM", "--tls-cert short --tls-key key.pem", "", "", false, []string{`tls-cert "short"`}},
 		{"no room for the twin", "--tls-cert cert.pem --tls-key key.pem --listen-api :64536", "", "", false, []string{"listen-api-tls", "64536", "65535"}},
+		{"client authorities without TLS", "--admin-client-ca cert.pem", "", "", false, []string{"admin-client-ca", "no listen-admin-tls"}},
+		{"client authorities missing", "--admin-client-ca nope --tls-cert cert.pem --tls-key key.pem", "", "", false, []string{"admin-client-ca", "nope"}},
+		{"client authorities no PEM", "--admin-client-ca key.pem --tls-cert cert.pem --tls-key key.pem", "", "", false, []string{"admin-client-ca", "no certificate"}},
+		{"native TLS without certificate", "--listen-native-tls :8700", "", "", false, []string{"listen-native-tls", "tls-cert"}},
+		{"handshake time-out", "--tls-handshake-timeout 99ms", "", "", true, []string{"100ms to 1m"}},
 		{"addresses collide", "--listen-api :7700", "", "", false, []string{"listen-api", "collides with listen-native"}},
 		{"any address collides", "--listen-api 10.0.0.1:7700", "", "", false, []string{"collides"}},
 		{"collides with a twin", "--tls-cert cert.pem --tls-key key.pem --listen-api :6700 --listen-native :7700", "", "", false, []string{`listen-api-tls "0.0.0.0:7700"`, "collides"}},
@@ -349,6 +358,22 @@ func TestTLSTwins(t *testing.T) {
 		}
 		if cfg.ListenAPITLS != c.api || cfg.ListenAdminTLS != c.admin {
 			t.Errorf("%q: %s and %s, want %s and %s", c.args, cfg.ListenAPITLS, cfg.ListenAdminTLS, c.api, c.admin)
+		}
+	}
+}
+
+func TestClientTLSTwins(t *testing.T) {
+	for _, c := range []struct{ native, mqtt, wantNative, wantMQTT string }{
+		{"0.0.0.0:7700", "0.0.0.0:1883", "0.0.0.0:8700", "0.0.0.0:8883"},
+		{"[::1]:1883", "10.0.0.1:1884", "[::1]:2883", "10.0.0.1:2884"},
+		{"127.0.0.1:0", Off, "127.0.0.1:0", Off},
+	} {
+		cfg := &Config{TLSCert: "cert.pem", ListenNativeTLS: auto, ListenMQTTTLS: auto}
+		if err := errors.Join(cfg.settleTwin("n", c.native, &cfg.ListenNativeTLS), cfg.settleTwin("m", c.mqtt, &cfg.ListenMQTTTLS)); err != nil {
+			t.Error(err)
+		}
+		if cfg.ListenNativeTLS != c.wantNative || cfg.ListenMQTTTLS != c.wantMQTT {
+			t.Errorf("%+v: %s and %s", c, cfg.ListenNativeTLS, cfg.ListenMQTTTLS)
 		}
 	}
 }

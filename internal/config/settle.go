@@ -2,6 +2,7 @@ package config
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -11,11 +12,20 @@ import (
 // tlsPortOffset is the distance of a TLS listener's port from its plain twin's.
 const tlsPortOffset = 1000
 
+// MQTT has ports that all the world knows.
+const (
+	mqttPort    = 1883
+	mqttTLSPort = 8883
+)
+
 // settle completes c with what depends on several settings, checks it, and
 // reports every fault.
 func (c *Config) settle(entries []appEntry, read func(string) ([]byte, error)) error {
 	faults := []error{
 		c.checkRelease(),
+		c.settleTwin("listen-native-tls", c.ListenNative, &c.ListenNativeTLS),
+		c.settleTwin("listen-ws-tls", c.ListenWS, &c.ListenWSTLS),
+		c.settleTwin("listen-mqtt-tls", c.ListenMQTT, &c.ListenMQTTTLS),
 		c.settleTwin("listen-api-tls", c.ListenAPI, &c.ListenAPITLS),
 		c.settleTwin("listen-admin-tls", c.ListenAdmin, &c.ListenAdminTLS),
 		c.checkTLS(read),
@@ -61,7 +71,10 @@ func (c *Config) settleTwin(name, plain string, addr *string) error {
 		return fmt.Errorf("%s: its plain twin %q: %w", name, plain, err)
 	}
 	port := int(ap.Port())
-	if port != 0 {
+	switch {
+	case port == mqttPort && addr == &c.ListenMQTTTLS:
+		port = mqttTLSPort
+	case port != 0:
 		port += tlsPortOffset
 	}
 	if port > 65535 {
@@ -72,6 +85,11 @@ func (c *Config) settleTwin(name, plain string, addr *string) error {
 }
 
 func (c *Config) checkTLS(read func(string) ([]byte, error)) error {
+	if c.AdminClientCA != "" {
+		if err := c.checkClientCA(read); err != nil {
+			return fmt.Errorf("admin-client-ca: %w", err)
+		}
+	}
 	if c.TLSCert == "" && c.TLSKey == "" {
 		return nil
 	}
@@ -88,6 +106,20 @@ func (c *Config) checkTLS(read func(string) ([]byte, error)) error {
 	}
 	if _, err := tls.X509KeyPair(cert, key); err != nil {
 		return fmt.Errorf("tls-cert %q with tls-key %q: %w", c.TLSCert, c.TLSKey, err)
+	}
+	return nil
+}
+
+func (c *Config) checkClientCA(read func(string) ([]byte, error)) error {
+	if c.ListenAdminTLS == Off {
+		return errors.New("there is no listen-admin-tls that would ask for client certificates")
+	}
+	pem, err := read(c.AdminClientCA)
+	if err != nil {
+		return err
+	}
+	if !x509.NewCertPool().AppendCertsFromPEM(pem) {
+		return fmt.Errorf("%q holds no certificate in PEM", c.AdminClientCA)
 	}
 	return nil
 }
@@ -127,7 +159,9 @@ func (c *Config) checkListeners() error {
 	var open []listener
 	var faults []error
 	for _, l := range []struct{ name, addr string }{
-		{"listen-native", c.ListenNative}, {"listen-ws", c.ListenWS}, {"listen-mqtt", c.ListenMQTT}, {"listen-api", c.ListenAPI}, {"listen-admin", c.ListenAdmin},
+		{"listen-native", c.ListenNative}, {"listen-ws", c.ListenWS}, {"listen-mqtt", c.ListenMQTT},
+		{"listen-api", c.ListenAPI}, {"listen-admin", c.ListenAdmin},
+		{"listen-native-tls", c.ListenNativeTLS}, {"listen-ws-tls", c.ListenWSTLS}, {"listen-mqtt-tls", c.ListenMQTTTLS},
 		{"listen-api-tls", c.ListenAPITLS}, {"listen-admin-tls", c.ListenAdminTLS},
 	} {
 		if l.addr == Off {

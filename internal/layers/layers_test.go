@@ -23,6 +23,7 @@ var layer = map[string]int{
 	"bench/ledger": 1, "bench/attack": 1,
 	"internal/directory": 1, "internal/directory/directorytest": 1, "internal/config": 1,
 	"internal/metrics": 1, "internal/store": 1, "sdk/go": 1, "bench": 1,
+	"internal/tlslink": 1, "internal/certs": 1,
 
 	"engine": 2, "internal/embedded": 2, "internal/webhook": 2,
 
@@ -37,6 +38,8 @@ var sideways = map[string][]string{
 	"shard":                            {"internal/presence"},
 	"codec/jsonmsg":                    {"codec"}, // the same messages in another form
 	"internal/store":                   {"internal/metrics"},
+	"internal/tlslink":                 {"internal/metrics"},
+	"internal/certs":                   {"internal/metrics"},
 	"internal/config":                  {"internal/directory"}, // the bounds of an app's settings
 	"internal/directory/directorytest": {"internal/directory"},
 	"bench/attack":                     {"bench"},

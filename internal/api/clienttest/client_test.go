@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/pem"
@@ -142,8 +143,12 @@ func login(t *testing.T, dir *embedded.Directory, user string, p presence.Platfo
 // serve starts the REST API on addr by TLS.
 func serve(t *testing.T, dir directory.Directory) {
 	t.Helper()
-	cert, key := certificate(t)
-	s, err := api.New(api.Options{Directory: dir, ListenAPITLS: addr, TLSCert: cert, TLSKey: key})
+	cert, err := tls.LoadX509KeyPair(certificate(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := api.New(api.Options{Directory: dir, ListenAPITLS: addr,
+		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,8 @@
 import { Backoff } from "./backoff.js";
 import { Timer } from "./clock.js";
+import { Code } from "./codes.js";
 import { Device } from "./device.js";
-import { ClosedError, type ForcedOfflineError, ProtocolError, RefusedError, RollcallError, Code } from "./errors.js";
+import { ClosedError, type ForcedOfflineError, ProtocolError, RefusedError, RollcallError } from "./errors.js";
 import { limits } from "./messages.js";
 import { checkLogin, encodedLength, loginMessage, type Options, type Settings, settings } from "./options.js";
 import type { PageEvent } from "./page.js";

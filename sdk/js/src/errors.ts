@@ -1,37 +1,5 @@
 // What ends a link or a run. Tell them apart by class; `code` is a row of the code table.
 
-/** A code of the table in docs/protocol.md. The server may send others: then `mayReconnect` alone counts. */
-export const Code = {
-  MalformedFrame: 4001,
-  FrameTooLarge: 4002,
-  BadVersion: 4003,
-  UnexpectedFrame: 4004,
-  MalformedBody: 4005,
-  LoginTimeout: 4006,
-  NotLoggedIn: 4007,
-  BadParameter: 4008,
-  SlowReader: 4009,
-  ServerFull: 5001,
-  ServerDraining: 5002,
-  Unavailable: 5003,
-  Overloaded: 5004,
-  AnotherLogin: 6001,
-  Replaced: 6002,
-  Kicked: 6003,
-  AccountDeleted: 6004,
-  PolicyChange: 6005,
-  SigEnded: 6006,
-  KickedWhileOffline: 6208,
-  SigExpired: 70001,
-  SigEmpty: 70002,
-  SigMalformed: 70003,
-  SigMismatch: 70009,
-  SigOtherUser: 70013,
-  SigOtherApp: 70014,
-  AppWithoutKey: 70016,
-  UnknownApp: 70020,
-} as const;
-
 /** The base of all errors that end a link or a run. */
 export class RollcallError extends Error {
   override name = "RollcallError";

@@ -16,10 +16,10 @@
  */
 export { Client } from "./client.js";
 export type { Clock } from "./clock.js";
+export { Code } from "./codes.js";
 export { type KeyValueStorage, type Locks, tabDeviceID } from "./device.js";
 export {
   ClosedError,
-  Code,
   type ForcedBy,
   ForcedOfflineError,
   LinkLostError,

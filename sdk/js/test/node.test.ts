@@ -1,10 +1,15 @@
 // The WebSocket of Node: frames as RFC 6455 has them, and a handshake with a server of a few lines.
 
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer, type Server } from "node:http";
+import { createServer as createTLSServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
 import { webSocket, type WebSocketLike } from "@rollcall/client/node";
@@ -84,6 +89,8 @@ test("what RFC 6455 forbids ends the link with its code", () => {
     ["long ping", 1002, frame(fin | Opcode.ping, "x".repeat(126))],
     ["continuation of nothing", 1002, frame(fin | Opcode.continuation)],
     ["a message within another", 1002, Buffer.concat([frame(Opcode.text, "a"), frame(fin | Opcode.text, "b")])],
+    ["length 125 in 2 bytes", 1002, Buffer.from([fin | Opcode.text, 126, 0, 125])],
+    ["length 65535 in 8 bytes", 1002, Buffer.from([fin | Opcode.text, 127, 0, 0, 0, 0, 0, 0, 255, 255])],
     ["too large", 1009, frame(fin | Opcode.text, "x".repeat(11))],
     ["too large in pieces", 1009, Buffer.concat([frame(Opcode.text, "x".repeat(6)), frame(fin | Opcode.continuation, "x".repeat(5))])],
     ["too large to count", 1009, Buffer.from([fin | Opcode.text, 127, 255, 255, 255, 255, 255, 255, 255, 255])],
@@ -264,6 +271,33 @@ describe("over a socket", () => {
       const told = await new Promise<{ retryAfterMS: number }>((resolve) => (socket.onclose = resolve));
       assert.equal(told.retryAfterMS, want, value);
     }
+  });
+
+  test("TLS, from servers that are trusted only", async (t) => {
+    const dir = mkdtempSync(join(tmpdir(), "rollcall-tls-"));
+    t.after(() => rmSync(dir, { recursive: true }));
+    const goroot = execFileSync("go", ["env", "GOROOT"], { encoding: "utf8" }).trim();
+    const generate = join(goroot, "src/crypto/tls/generate_cert.go");
+    execFileSync("go", ["run", generate, "-host", "127.0.0.1", "-ca", "-ecdsa-curve", "P256"], { cwd: dir, stdio: "pipe" });
+    const cert = readFileSync(join(dir, "cert.pem"));
+    const secure = createTLSServer({ cert, key: readFileSync(join(dir, "key.pem")) });
+    secure.on("upgrade", (request, socket) => {
+      socket.on("error", () => {});
+      socket.end(Buffer.concat([Buffer.from(good(request.headers["sec-websocket-key"]!).join("\r\n") + "\r\n\r\n"), frame(fin | Opcode.text, "secret")]));
+    });
+    secure.listen(0, "127.0.0.1");
+    await once(secure, "listening");
+    t.after(() => secure.close());
+    const target = `wss://127.0.0.1:${(secure.address() as AddressInfo).port}/v1`;
+
+    const trusting = new (webSocket({ tls: { ca: cert } }))(target, ["b"]);
+    const { data } = await new Promise<{ data: unknown }>((resolve) => (trusting.onmessage = resolve));
+    assert.equal(data, "secret");
+
+    const wary = new (webSocket())(target, ["b"]);
+    wary.onopen = () => assert.fail("a certificate of nobody is trusted");
+    const { reason } = await new Promise<{ reason: string }>((resolve) => (wary.onclose = resolve));
+    assert.match(reason, /self-signed certificate/);
   });
 
   test("nobody there, and closed before the connection", async () => {

@@ -25,7 +25,7 @@ test("codes, platforms and limits are those of codec", async () => {
   const codes = [...(await read("codec/code.go")).matchAll(/^\t(Code\w+)\s+Code = (\d+)$/gm)].map((m) => [m[1]!, Number(m[2])] as const);
   const names = new Map([...(await read("codec/code.go")).matchAll(/^\t\{(Code\w+), "(\w+)"/gm)].map((m) => [m[1]!, m[2]!]));
   assert.ok(codes.length > 20);
-  assert.deepEqual(Code, Object.fromEntries(codes.map(([constant, number]) => [names.get(constant), number])));
+  assert.deepEqual(Code, Object.fromEntries(codes.map(([constant, number]) => [names.get(constant), number])), "make demo");
 
   const table = /platformNames = \[\.\.\.\]string\{([^}]*)\}/.exec(await read("codec/platform.go"))![1]!;
   assert.deepEqual([...table.matchAll(/"(\w+)"/g)].map((m) => m[1]), [...platforms]);

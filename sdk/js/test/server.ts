@@ -127,9 +127,9 @@ export class Server {
     return response.json();
   }
 
-  /** Calls the console. */
+  /** Calls the console about the app. */
   async console(method: string, path: string, body: object): Promise<void> {
-    const response = await fetch(`http://${this.addr("admin")}/console/v1/apps/${app}/${path}`, {
+    const response = await fetch(`http://${this.addr("admin")}/console/v1/apps/${app}${path}`, {
       method,
       body: JSON.stringify(body),
       headers: { Authorization: `Bearer ${adminToken}` },

@@ -1,7 +1,8 @@
 import { Backoff } from "./backoff.js";
 import { Timer } from "./clock.js";
+import { Code } from "./codes.js";
 import { Device } from "./device.js";
-import { ClosedError, ProtocolError, RefusedError, RollcallError, Code } from "./errors.js";
+import { ClosedError, ProtocolError, RefusedError, RollcallError } from "./errors.js";
 import { limits } from "./messages.js";
 import { checkLogin, encodedLength, loginMessage, settings } from "./options.js";
 import { Session } from "./session.js";

@@ -15,7 +15,8 @@
  * @module
  */
 export { Client } from "./client.js";
+export { Code } from "./codes.js";
 export { tabDeviceID } from "./device.js";
-export { ClosedError, Code, ForcedOfflineError, LinkLostError, NoAnswerError, ProtocolError, RefusedError, RollcallError, } from "./errors.js";
+export { ClosedError, ForcedOfflineError, LinkLostError, NoAnswerError, ProtocolError, RefusedError, RollcallError, } from "./errors.js";
 export { platforms } from "./messages.js";
 export { version } from "./options.js";

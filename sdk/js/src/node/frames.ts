@@ -92,12 +92,14 @@ export class FrameReader {
         return undefined;
       }
       payload = b.readUInt16BE(2);
+      checkShortest(payload, 126);
     } else if (payload === 127) {
       header = 10;
       if (b.length < header) {
         return undefined;
       }
       payload = Number(b.readBigUInt64BE(2)); // what is too large for exact numbers is over the limit too
+      checkShortest(payload, 65536);
     }
     if (!(b[0]! & controlBit) && this.#fragmentBytes + payload > this.#maxMessage) {
       throw new FrameError(1009, `a message of more than ${this.#maxMessage} bytes`);
@@ -143,6 +145,13 @@ export class FrameReader {
     this.#fragments = [];
     this.#fragmentBytes = this.#opcode = 0;
     return message;
+  }
+}
+
+/** A length must be in its shortest form (section 5.2). */
+function checkShortest(payload: number, least: number): void {
+  if (payload < least) {
+    throw new FrameError(1002, "a length that is not in its shortest form");
   }
 }
 
