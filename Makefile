@@ -53,13 +53,17 @@ test-client: ## an unmodified public client of the cloud's REST API against ours
 	  if $(GO) mod download -modfile=$$d/go.mod github.com/dobyte/tencent-im >/dev/null 2>$$d/err; then $(GO) test -count=1 -mod=mod -modfile=$$d/go.mod ./...; \
 	  else echo "test-client skipped, its client cannot be downloaded from here: $$(tail -1 $$d/err)"; fi
 
-# Debian's node, npm and chromium are installed if they are missing. CHROMIUM names another browser.
+# Debian's node, npm and chromium are installed if they are missing. CHROMIUM names another browser. Debian 12 has node 18: there
+# NODE20 of the npm registry, a binary of the same Node, comes beside it, in /usr/local.
+NODE20 = node-linux-$(if $(filter aarch64,$(shell uname -m)),arm64,x64)@20.20.2
+NODE_IS_NEW = node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'
 tools-js:
 	@if ! command -v node >/dev/null || ! command -v npm >/dev/null || ! command -v "$${CHROMIUM:-chromium}" >/dev/null; then \
 	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq \
 	    $$(command -v node >/dev/null || echo nodejs) $$(command -v npm >/dev/null || echo npm) $$(command -v chromium >/dev/null || echo chromium) >/dev/null; \
 	  else echo "node 20, npm and chromium are needed"; exit 1; fi; fi
-	@node -e 'if (parseInt(process.versions.node) < 20) { console.log("node 20 or newer is needed, this is " + process.version); process.exit(1) }'
+	@$(NODE_IS_NEW) || [ "$$(id -u)" != 0 ] || npm install -g --prefix /usr/local --no-audit --no-fund $(NODE20) >/dev/null
+	@$(NODE_IS_NEW) || { echo "node 20 or newer is needed, this is $$(node --version)"; exit 1; }
 
 # Fetches the compiler of sdk/js; where its registry cannot be reached an earlier download does.
 NPM_CI = cd sdk/js && { npm ci --no-audit --no-fund >/dev/null || [ -x node_modules/.bin/tsc ]; }

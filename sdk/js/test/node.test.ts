@@ -12,7 +12,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
-import { webSocket, type WebSocketLike } from "@rollcall/client/node";
+import { Client, type Options, webSocket, type WebSocketLike } from "@rollcall/client/node";
 import { decodeText, encodeFrame, FrameError, FrameReader, type Message, Opcode, parseClose, validCloseCode } from "../dist/node/frames.js";
 
 /** A frame of a server, which does not mask. */
@@ -309,4 +309,23 @@ describe("over a socket", () => {
     assert.match((await closed).reason, /ECONNREFUSED/);
     assert.throws(() => new (webSocket())("http://127.0.0.1:1/", []), SyntaxError);
   });
+});
+
+test("an option that is undefined is one that was not given", () => {
+  const global = globalThis as { sessionStorage?: unknown };
+  const was = Object.getOwnPropertyDescriptor(global, "sessionStorage");
+  const asked: string[] = [];
+  const touched = (name: string) => () => (asked.push(name), null);
+  Object.defineProperty(global, "sessionStorage", { configurable: true, value: { getItem: touched("getItem"), setItem: touched("setItem") } });
+  try {
+    const o = { url: "ws://127.0.0.1:1/v1", sdkAppID: 1, userID: "alice", userSig: "sig" };
+    new Client({ ...o, WebSocket: undefined, storage: undefined, events: undefined, locks: undefined } as unknown as Options);
+    assert.deepEqual(asked, [], "a process keeps nothing that it was not told to");
+  } finally {
+    if (was) {
+      Object.defineProperty(global, "sessionStorage", was);
+    } else {
+      delete global.sessionStorage;
+    }
+  }
 });
