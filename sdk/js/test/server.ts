@@ -61,7 +61,7 @@ export class Server {
   async restart(): Promise<void> {
     assert.equal(this.#process, undefined);
     const args = ["serve", "--dev", "--data-dir", join(this.#dir, "data"), ...this.#more];
-    for (const name of ["native", "ws", "api", "admin"]) {
+    for (const name of ["native", "ws", "mqtt", "api", "admin"]) {
       args.push(`--listen-${name}`, this.#addr.get(name) ?? "127.0.0.1:0");
     }
     const child = spawn(rollcall, args, { stdio: ["ignore", "pipe", "pipe"] });
