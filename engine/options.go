@@ -78,7 +78,7 @@ type Options struct {
 	// OutboundCap is how many bytes may wait for a client that does not read. Default 64 KiB.
 	OutboundCap int
 	// MaxPipelined bounds the frames that a client may send while its login is
-	// being decided. Default 64.
+	// being decided, and those to be answered that may come at once. Default 64.
 	MaxPipelined int
 	// MaxPendingLogins bounds, per loop, the logins being decided; the Directory's
 	// latency may set a lower bound. Default 65,536.

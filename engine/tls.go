@@ -34,6 +34,7 @@ func (x *secure) data(p []byte, now Instant) (taken int) {
 
 func (x *secure) take(p []byte) (taken int) {
 	s, fresh := x.session, len(p)-x.unread
+	x.loop.asked = 0
 	if fresh > 0 {
 		s.seen = moment(x.loop.now.MonoMS) // any bytes are life
 	}
@@ -54,6 +55,7 @@ func (x *secure) resume() {
 		x.link.Drop()
 		return
 	}
+	x.loop.asked = 0
 	err := x.link.Resume()
 	if x.link.Up() && !x.ended() && !x.session.has(flagHeard) {
 		x.loop.heard(x.session) // as good as a first frame: no silent client gets that far
