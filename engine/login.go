@@ -328,7 +328,7 @@ func (l *Loop) admitLogin(s *Session, c *loginCall, fx *effects) {
 	s.decided(ok, fx)
 	if s.state == stateOnline {
 		s.until = silenceMS
-		l.wheel.Schedule(s.id.Slot(), l.nextVisit(s))
+		l.wheel.Schedule(s.id.Slot(), l.nextLook(s))
 	}
 }
 

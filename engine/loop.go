@@ -581,7 +581,7 @@ func (l *Loop) silentAt(s *Session) int64 { return s.seen.near(l.now.MonoMS) + i
 // arm sets when the session's state ends by itself.
 func (l *Loop) arm(s *Session, d time.Duration) {
 	s.until = uint32(l.now.MonoMS + d.Milliseconds())
-	l.wheel.Schedule(s.id.Slot(), l.pollAt(s))
+	l.wheel.Schedule(s.id.Slot(), l.nextLook(s))
 }
 
 // check proves the loop's structures consistent.

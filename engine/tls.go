@@ -41,10 +41,11 @@ func (x *secure) take(p []byte) (taken int) {
 	if !s.reads() {
 		return len(p) // nothing that it says counts, nor is it answered
 	}
+	held := x.link.Held()
 	taken, err := x.link.Feed(p)
 	x.unread = len(p) - taken
 	if x.settle(err) {
-		x.loop.recordProgress(s, fresh, taken > 0)
+		x.loop.recordProgress(s, fresh, x.link.Held() < held+taken)
 	}
 	return taken
 }
@@ -60,7 +61,9 @@ func (x *secure) resume() {
 	if x.link.Up() && !x.ended() && !x.session.has(flagHeard) {
 		x.loop.heard(x.session) // as good as a first frame: no silent client gets that far
 	}
-	x.settle(err)
+	if x.settle(err) {
+		x.loop.recordProgress(x.session, 0, true)
+	}
 }
 
 // ended reports whether the session is over, or another's.

@@ -109,6 +109,10 @@ func (s *Server) Link(o Owner) *Link { return &Link{server: s, owner: o} }
 // Up reports whether the handshake is done and the link has not ended.
 func (l *Link) Up() bool { return l.state == stateUp }
 
+// Held is how many bytes the link itself holds of a record that is not complete: one
+// that came together with the end of the handshake.
+func (l *Link) Held() int { return len(l.rest) }
+
 // Feed takes what came from the wire: p is all that is unread, what an earlier
 // call left first. It returns how many bytes it took; it does not keep p. An
 // error ends the link: io.EOF if the client said that it ends, else what was
