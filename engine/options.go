@@ -132,7 +132,18 @@ const (
 // reservePerLoop is what a loop needs besides links: an epoll, an eventfd, its
 // listeners, the connection that is accepted to be refused, and one that is being
 // closed: its place is free, for any loop, before its file is.
-func (o *Options) reservePerLoop() int { return 4 + len(o.Listeners) }
+func (o *Options) reservePerLoop() int { return reservePerLoop(len(o.Listeners)) }
+
+func reservePerLoop(listeners int) int { return 4 + listeners }
+
+// LoopFiles is how many open files the event loops need besides links: a part of
+// FileReserve. 0 loops are the default number.
+func LoopFiles(loops, listeners int) int {
+	orDefault(&loops, defaultLoops())
+	return loops * reservePerLoop(listeners)
+}
+
+func defaultLoops() int { return min(runtime.GOMAXPROCS(0), MaxLoops) }
 
 // Off as an address means no listener.
 const Off = "off"
@@ -203,7 +214,7 @@ func (o *Options) validate() error {
 }
 
 func (o *Options) setDefaults() {
-	orDefault(&o.Loops, min(runtime.GOMAXPROCS(0), MaxLoops))
+	orDefault(&o.Loops, defaultLoops())
 	orDefault(&o.FileReserve, 256+o.reservePerLoop()*max(o.Loops, 0))
 	orDefault(&o.LoginTimeout, 10*time.Second)
 	orDefault(&o.FirstFrameTimeout, 5*time.Second)
