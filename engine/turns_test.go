@@ -680,3 +680,35 @@ func BenchmarkCredential(b *testing.B) {
 		})
 	}
 }
+
+// A login that waits takes the origin of its WebSocket handshake with it: nothing
+// of that stays on a link that is logged in.
+func TestWaitingLoginOfAPage(t *testing.T) {
+	for _, allowed := range []bool{true, false} {
+		r := newWSRig(t, func(o *Options) { o.MaxPendingLogins = 1 })
+		app := r.dir.apps[testApp].Clone()
+		app.AllowedOrigins = []string{"https://chat.example.com"}
+		r.dir.apps[testApp] = app
+		r.dir.hold = true
+		r.logins(0, 1)
+		origin := "https://chat.example.com"
+		if !allowed {
+			origin = "https://evil.example.com"
+		}
+		k := r.openWS().upgrade(wsJSONName, origin)
+		k.say(k.loginBytes(activeLogin("alice", codec.Web, "d1")))
+		k.wantState("deciding")
+		r.wantWaiting(1)
+		r.dir.hold = false
+		r.dir.release()
+		r.run()
+		if allowed {
+			k.wantAnswers("LoginOK")
+		} else {
+			k.wantAnswers("LoginRefused OriginNotAllowed", "close 1008 OriginNotAllowed")
+		}
+		if n := len(r.loop.parts.bySlot); n != 0 {
+			t.Errorf("allowed: %v, %d parts are kept", allowed, n)
+		}
+	}
+}
