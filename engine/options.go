@@ -46,7 +46,8 @@ type Options struct {
 	AcceptRate float64
 	// PerIP limits the links of one address, PerNet64 those of one IPv6 /64. Zero: unlimited.
 	PerIP, PerNet64 admission.Limits
-	// UnlimitedNetworks are those whose addresses PerIP and PerNet64 do not count.
+	// UnlimitedNetworks are those whose addresses PerIP and PerNet64 do not count, nor
+	// UserFailures and IPFailures.
 	UnlimitedNetworks []netip.Prefix
 	// TrackedAddresses is how many addresses are remembered at least. Default 65,536.
 	TrackedAddresses int

@@ -516,6 +516,25 @@ func TestFailuresBar(t *testing.T) {
 	}
 }
 
+// Failures from networks that are not limited bar nobody: their addresses stand for many.
+func TestFailuresOfUnlimitedNetworks(t *testing.T) {
+	r := newRig(t, func(o *Options) {
+		o.UserFailures, o.IPFailures = 3, 6
+		o.UnlimitedNetworks = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}
+	})
+	for _, c := range []struct {
+		addr string
+		want codec.Code
+	}{{"203.0.113.9:1", codec.CodeSigMalformed}, {"203.0.114.9:1", codec.CodeTooManyFailures}} {
+		for range 10 {
+			r.openAt(c.addr).tries("alice", []byte("forged"))
+		}
+		k := r.openAt(c.addr)
+		k.tries("alice", []byte("forged"))
+		k.wantRefused(c.want)
+	}
+}
+
 // Less than 0 turns both off.
 func TestFailuresNeedNotBar(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.UserFailures, o.IPFailures, o.MaxLinks = -1, -1, 3000 })
