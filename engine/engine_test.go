@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"strings"
@@ -563,7 +564,7 @@ func TestUnread(t *testing.T) {
 
 // A client that sends and does not read is closed when too much waits for it.
 func TestSlowReaderOnSocket(t *testing.T) {
-	s := startServer(t, func(o *Options) { o.OutboundCap = 4096 })
+	s := startServer(t, func(o *Options) { o.OutboundCap, o.MaxPipelined = 4096, math.MaxUint16 }) // or so many at once would be its fault
 	c := s.dial(t)
 	c.login("alice")
 	_ = c.conn.SetReadBuffer(1)

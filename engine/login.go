@@ -146,7 +146,7 @@ func (l *Loop) verifySig(s *Session, sig []byte, resume bool, t *tenant, addr ne
 // barred refuses a login from where too many have failed.
 func (l *Loop) barred(s *Session, addr netip.Addr) refusal {
 	p := l.core.penalties
-	if p.Idle() {
+	if p.Idle() || within(l.core.o.UnlimitedNetworks, addr) {
 		return refusal{}
 	}
 	user, ip := p.Barred(p.Origin(s.app, s.user, addr), l.now.MonoMS)
@@ -161,10 +161,12 @@ func (l *Loop) barred(s *Session, addr netip.Addr) refusal {
 	return refusal{code: codec.CodeTooManyFailures, retryMS: max(user, ip) + l.rng.Int64N(1000)}
 }
 
-// tried notes how a UserSig turned out.
+// tried notes how a UserSig turned out. Where an address stands for many, as that of a
+// load balancer does, one of them must not have the others refused.
 func (l *Loop) tried(s *Session, addr netip.Addr, code usersig.Code) {
 	p := l.core.penalties
 	switch {
+	case within(l.core.o.UnlimitedNetworks, addr):
 	case code != usersig.OK:
 		p.Failed(p.Origin(s.app, s.user, addr), code == usersig.Expired, l.now.MonoMS)
 	case !p.Idle():
@@ -328,7 +330,7 @@ func (l *Loop) admitLogin(s *Session, c *loginCall, fx *effects) {
 	s.decided(ok, fx)
 	if s.state == stateOnline {
 		s.until = silenceMS
-		l.wheel.Schedule(s.id.Slot(), l.nextVisit(s))
+		l.wheel.Schedule(s.id.Slot(), l.nextLook(s))
 	}
 }
 

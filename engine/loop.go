@@ -29,6 +29,7 @@ type Loop struct {
 	slab      slab
 	wheel     *wheel.Wheel
 	fx        effects
+	asked     int                   // effects.asked, summed up over what TLS makes several calls of Data
 	nobody    Session               // stands for a connection that is refused
 	loginOK   codec.LoginOK         // for reuse
 	mqtt      map[uint32]*mqttState // by slot: what is in progress on links that speak MQTT
@@ -156,6 +157,9 @@ func (l *Loop) refusal(w wire, code codec.Code) []byte {
 // first. It returns how many bytes it took. It does not keep p.
 func (l *Loop) Data(s *Session, p []byte, now Instant) int {
 	outer := l.begin(now)
+	if outer { // else TLS has read more than one record
+		l.asked = 0
+	}
 	n := l.data(s, p)
 	l.finish(outer)
 	return n
@@ -174,6 +178,7 @@ func (l *Loop) data(s *Session, p []byte) (taken int) {
 		s.hold(0)
 	}
 	fx := l.effects()
+	fx.asked = l.asked
 	if s.state == stateNew && l.now.MonoMS >= l.untilMS(s) {
 		s.expired(fx)
 	}
@@ -190,6 +195,7 @@ func (l *Loop) data(s *Session, p []byte) (taken int) {
 			l.heard(s)
 		}
 	}
+	l.asked = fx.asked
 	if !s.reads() || fx.end != endNot {
 		taken = len(p)
 		s.hold(0)
@@ -575,7 +581,7 @@ func (l *Loop) silentAt(s *Session) int64 { return s.seen.near(l.now.MonoMS) + i
 // arm sets when the session's state ends by itself.
 func (l *Loop) arm(s *Session, d time.Duration) {
 	s.until = uint32(l.now.MonoMS + d.Milliseconds())
-	l.wheel.Schedule(s.id.Slot(), l.pollAt(s))
+	l.wheel.Schedule(s.id.Slot(), l.nextLook(s))
 }
 
 // check proves the loop's structures consistent.

@@ -189,9 +189,15 @@ func (d mqttLink) take(l *Loop, s *Session, p []byte, fx *effects) int {
 		return 0
 	}
 	l.tally.frames++
-	d.packet(l, s, h, p[:h.Total()], fx)
+	if s.state != stateOnline || !asksMore(h.Type) || s.asks(l.core.o.MaxPipelined, fx) {
+		d.packet(l, s, h, p[:h.Total()], fx)
+	}
 	return h.Total()
 }
+
+// asksMore reports whether a packet may want an answer, but for PINGREQ, which is
+// counted as the heartbeat that it is. Packets that wait are bounded by their bytes.
+func asksMore(t mqtt.Type) bool { return t != mqtt.PINGREQ && t != mqtt.DISCONNECT }
 
 // large takes a packet that is larger than what a link may hold. There is one that
 // has a use for so many bytes, PUBLISH, and it is refused by its beginning: the

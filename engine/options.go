@@ -46,7 +46,8 @@ type Options struct {
 	AcceptRate float64
 	// PerIP limits the links of one address, PerNet64 those of one IPv6 /64. Zero: unlimited.
 	PerIP, PerNet64 admission.Limits
-	// UnlimitedNetworks are those whose addresses PerIP and PerNet64 do not count.
+	// UnlimitedNetworks are those whose addresses PerIP and PerNet64 do not count, nor
+	// UserFailures and IPFailures.
 	UnlimitedNetworks []netip.Prefix
 	// TrackedAddresses is how many addresses are remembered at least. Default 65,536.
 	TrackedAddresses int
@@ -78,7 +79,7 @@ type Options struct {
 	// OutboundCap is how many bytes may wait for a client that does not read. Default 64 KiB.
 	OutboundCap int
 	// MaxPipelined bounds the frames that a client may send while its login is
-	// being decided. Default 64.
+	// being decided, and those to be answered that may come at once. Default 64.
 	MaxPipelined int
 	// MaxPendingLogins bounds, per loop, the logins being decided; the Directory's
 	// latency may set a lower bound. Default 65,536.
@@ -132,7 +133,18 @@ const (
 // reservePerLoop is what a loop needs besides links: an epoll, an eventfd, its
 // listeners, the connection that is accepted to be refused, and one that is being
 // closed: its place is free, for any loop, before its file is.
-func (o *Options) reservePerLoop() int { return 4 + len(o.Listeners) }
+func (o *Options) reservePerLoop() int { return reservePerLoop(len(o.Listeners)) }
+
+func reservePerLoop(listeners int) int { return 4 + listeners }
+
+// LoopFiles is how many open files the event loops need besides links: a part of
+// FileReserve. 0 loops are the default number.
+func LoopFiles(loops, listeners int) int {
+	orDefault(&loops, defaultLoops())
+	return loops * reservePerLoop(listeners)
+}
+
+func defaultLoops() int { return min(runtime.GOMAXPROCS(0), MaxLoops) }
 
 // Off as an address means no listener.
 const Off = "off"
@@ -203,7 +215,7 @@ func (o *Options) validate() error {
 }
 
 func (o *Options) setDefaults() {
-	orDefault(&o.Loops, min(runtime.GOMAXPROCS(0), MaxLoops))
+	orDefault(&o.Loops, defaultLoops())
 	orDefault(&o.FileReserve, 256+o.reservePerLoop()*max(o.Loops, 0))
 	orDefault(&o.LoginTimeout, 10*time.Second)
 	orDefault(&o.FirstFrameTimeout, 5*time.Second)

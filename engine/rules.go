@@ -28,6 +28,8 @@ type effects struct {
 
 	redirect string // where to send those who must go because the node stops, "" = nowhere
 
+	asked int // what the client wanted answered in this call of Data: heartbeats, pings, requests
+
 	out   []byte               // what to send, in the dialect of the session
 	leave presence.LeaveReason // 0 = none
 	end   end
@@ -70,8 +72,18 @@ func (s *Session) laterFrame(h header, maxPipelined int, fx *effects) {
 	case s.state == stateDeciding:
 		s.earlyFrame(h, maxPipelined, fx)
 	case s.state == stateOnline:
-		s.onlineFrame(h, fx)
+		s.onlineFrame(h, maxPipelined, fx)
 	}
+}
+
+// asks counts what is to be answered and reports whether it is: a client that sends
+// without end, at best without reading, must not keep the loop busy with answers.
+func (s *Session) asks(maxPipelined int, fx *effects) bool {
+	if fx.asked++; fx.asked <= maxPipelined {
+		return true
+	}
+	s.fault(codec.CodeUnexpectedFrame, fmt.Sprintf("more than %d heartbeats, pings or requests at once", maxPipelined), fx)
+	return false
 }
 
 // earlyFrame takes a frame that the client sent before it had its login answer.
@@ -90,10 +102,12 @@ func (s *Session) earlyFrame(h header, maxPipelined int, fx *effects) {
 	}
 }
 
-func (s *Session) onlineFrame(h header, fx *effects) {
+func (s *Session) onlineFrame(h header, maxPipelined int, fx *effects) {
 	switch {
 	case h.typ == codec.TypeHeartbeat:
-		fx.out = s.speaks().heartbeatOK(fx.out, s)
+		if s.asks(maxPipelined, fx) {
+			fx.out = s.speaks().heartbeatOK(fx.out, s)
+		}
 	case h.typ == codec.TypeLogout:
 		s.logout(fx)
 	case !h.skippable():

@@ -34,16 +34,18 @@ func (x *secure) data(p []byte, now Instant) (taken int) {
 
 func (x *secure) take(p []byte) (taken int) {
 	s, fresh := x.session, len(p)-x.unread
+	x.loop.asked = 0
 	if fresh > 0 {
 		s.seen = moment(x.loop.now.MonoMS) // any bytes are life
 	}
 	if !s.reads() {
 		return len(p) // nothing that it says counts, nor is it answered
 	}
+	held := x.link.Held()
 	taken, err := x.link.Feed(p)
 	x.unread = len(p) - taken
 	if x.settle(err) {
-		x.loop.recordProgress(s, fresh, taken > 0)
+		x.loop.recordProgress(s, fresh, x.link.Held() < held+taken)
 	}
 	return taken
 }
@@ -54,11 +56,14 @@ func (x *secure) resume() {
 		x.link.Drop()
 		return
 	}
+	x.loop.asked = 0
 	err := x.link.Resume()
 	if x.link.Up() && !x.ended() && !x.session.has(flagHeard) {
 		x.loop.heard(x.session) // as good as a first frame: no silent client gets that far
 	}
-	x.settle(err)
+	if x.settle(err) {
+		x.loop.recordProgress(x.session, 0, true)
+	}
 }
 
 // ended reports whether the session is over, or another's.

@@ -444,6 +444,63 @@ func TestTLSSlowSender(t *testing.T) {
 	}
 }
 
+// say has the client send p in a record.
+func (k *secured) say(p []byte) {
+	sent := make(chan struct{})
+	go func() { _, _ = k.client.Write(p); close(sent) }()
+	k.arrive(<-k.said)
+	<-sent
+}
+
+// A frame that does not go on is not helped by records that are whole: a byte in each.
+func TestTLSSlowSenderInRecords(t *testing.T) {
+	k := secureRig(t).openSecured()
+	k.logIn()
+	k.say(codec.AppendHeader(nil, 40, codec.FlagOptional, 1000))
+	for range 9 {
+		k.advance(time.Second)
+		k.say([]byte{0})
+	}
+	if k.s.state != stateOnline {
+		t.Fatalf("%v within the window", k.s.state)
+	}
+	k.advance(1500 * time.Millisecond)
+	if k.s.state == stateOnline {
+		t.Errorf("%v", k.s.state)
+	}
+	if got := k.count(`rollcall_closes_total{reason="slow_sender"}`); got != "1" {
+		t.Errorf("counted %s", got)
+	}
+}
+
+// Nor is a record that came together with the end of the handshake, in part.
+func TestTLSSlowSenderBehindHandshake(t *testing.T) {
+	k := secureRig(t).openSecured()
+	go func() {
+		if k.client.Handshake() == nil {
+			_, _ = k.client.Write(loginFrame(activeLogin("alice", codec.Android, "d1")))
+		}
+	}()
+	k.arrive(<-k.said) // the ClientHello
+	for len(k.conn.out) == 0 {
+		<-k.wake.asked
+		k.run()
+	}
+	k.tell <- slices.Clone(k.conn.out)
+	k.sent = len(k.conn.out)
+	last := slices.Concat(<-k.said, <-k.said, []byte{23, 3, 3, 0x40, 0}) // Finished, login, and a record that begins
+	k.arrive(last)
+	k.turn(func() bool { return k.s.state == stateOnline })
+	for range 9 {
+		k.advance(time.Second)
+		k.arrive([]byte{0})
+	}
+	k.advance(1500 * time.Millisecond)
+	if got := k.count(`rollcall_closes_total{reason="slow_sender"}`); k.s.state == stateOnline || got != "1" {
+		t.Errorf("%v, counted %s", k.s.state, got)
+	}
+}
+
 // Any bytes of the wire are life, those of a record that is not complete too.
 func TestTLSBytesAreLife(t *testing.T) {
 	k := secureRig(t).openSecured()

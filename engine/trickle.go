@@ -45,7 +45,8 @@ func (l *Loop) progress(s *Session, fresh int, was, began bool, fx *effects) {
 }
 
 // recordProgress is progress for TLS, after fresh bytes of the wire: a record too
-// must go on. began tells that one was complete since.
+// must go on. began tells that one was complete since; a frame that is not is none the
+// more complete for it, and progress has looked at that.
 func (l *Loop) recordProgress(s *Session, fresh int, began bool) {
 	slot := s.id.Slot()
 	switch t, watched := l.trickles[slot]; {
@@ -54,9 +55,10 @@ func (l *Loop) recordProgress(s *Session, fresh int, began bool) {
 		if watched {
 			delete(l.trickles, slot)
 		}
-	case !watched || began:
+	case !watched || began && !l.incomplete(s):
 		l.trickles[slot] = l.newTrickle()
 		l.wheel.Schedule(slot, l.nextLook(s))
+	case began:
 	default:
 		t.need -= fresh
 		l.trickles[slot] = t
@@ -73,7 +75,7 @@ func (l *Loop) unfinished(s *Session) bool {
 		return true
 	}
 	t, ok := s.conn.(*transport)
-	return ok && t.tls != nil && t.tls.unread > 0
+	return ok && t.tls != nil && (t.tls.unread > 0 || t.tls.link.Held() > 0)
 }
 
 func (l *Loop) newTrickle() trickle {
@@ -101,7 +103,7 @@ func (l *Loop) nextLook(s *Session) int64 {
 	if s.state == stateOnline {
 		at = l.nextVisit(s)
 	}
-	if t, watched := l.trickles[s.id.Slot()]; watched && l.unfinished(s) {
+	if t, watched := l.trickles[s.id.Slot()]; watched && s.reads() && l.unfinished(s) {
 		at = min(at, t.untilMS)
 	}
 	return at

@@ -59,6 +59,22 @@ func TestSlowSender(t *testing.T) {
 	}
 }
 
+// It holds for one that came together with the login.
+func TestSlowSenderBehindLogin(t *testing.T) {
+	r := newRig(t)
+	r.dir.hold = true
+	k := r.open()
+	k.send(append(loginFrame(activeLogin("alice", codec.Android, "d1")), heartbeat[0])...)
+	r.advance(time.Second)
+	r.dir.hold = false
+	r.dir.release()
+	r.run()
+	k.want(codec.TypeLoginOK, nil)
+	r.advance(9*time.Second + late)
+	k.wantForced(codec.CodeSlowSender)
+	r.wantCloses(closeSlowSender, 1)
+}
+
 // It holds before the login too, where there is time for it.
 func TestSlowSenderBeforeLogin(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.FirstFrameTimeout, o.LoginTimeout = time.Minute, time.Minute })

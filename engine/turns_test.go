@@ -516,6 +516,25 @@ func TestFailuresBar(t *testing.T) {
 	}
 }
 
+// Failures from networks that are not limited bar nobody: their addresses stand for many.
+func TestFailuresOfUnlimitedNetworks(t *testing.T) {
+	r := newRig(t, func(o *Options) {
+		o.UserFailures, o.IPFailures = 3, 6
+		o.UnlimitedNetworks = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}
+	})
+	for _, c := range []struct {
+		addr string
+		want codec.Code
+	}{{"203.0.113.9:1", codec.CodeSigMalformed}, {"203.0.114.9:1", codec.CodeTooManyFailures}} {
+		for range 10 {
+			r.openAt(c.addr).tries("alice", []byte("forged"))
+		}
+		k := r.openAt(c.addr)
+		k.tries("alice", []byte("forged"))
+		k.wantRefused(c.want)
+	}
+}
+
 // Less than 0 turns both off.
 func TestFailuresNeedNotBar(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.UserFailures, o.IPFailures, o.MaxLinks = -1, -1, 3000 })
@@ -678,5 +697,37 @@ func BenchmarkCredential(b *testing.B) {
 				i++
 			}
 		})
+	}
+}
+
+// A login that waits takes the origin of its WebSocket handshake with it: nothing
+// of that stays on a link that is logged in.
+func TestWaitingLoginOfAPage(t *testing.T) {
+	for _, allowed := range []bool{true, false} {
+		r := newWSRig(t, func(o *Options) { o.MaxPendingLogins = 1 })
+		app := r.dir.apps[testApp].Clone()
+		app.AllowedOrigins = []string{"https://chat.example.com"}
+		r.dir.apps[testApp] = app
+		r.dir.hold = true
+		r.logins(0, 1)
+		origin := "https://chat.example.com"
+		if !allowed {
+			origin = "https://evil.example.com"
+		}
+		k := r.openWS().upgrade(wsJSONName, origin)
+		k.say(k.loginBytes(activeLogin("alice", codec.Web, "d1")))
+		k.wantState("deciding")
+		r.wantWaiting(1)
+		r.dir.hold = false
+		r.dir.release()
+		r.run()
+		if allowed {
+			k.wantAnswers("LoginOK")
+		} else {
+			k.wantAnswers("LoginRefused OriginNotAllowed", "close 1008 OriginNotAllowed")
+		}
+		if n := len(r.loop.parts.bySlot); n != 0 {
+			t.Errorf("allowed: %v, %d parts are kept", allowed, n)
+		}
 	}
 }

@@ -178,8 +178,9 @@ func (l *Loop) takeWS(s *Session, p []byte, kind ws.Op, d messenger, fx *effects
 	case m.Op == ws.Close:
 		s.closeFrame(m.Payload, fx)
 	case m.Op == ws.Ping: // section 5.5.2: the same payload
-		start := len(fx.out)
-		fx.out = ws.Wrap(append(fx.out, m.Payload...), start, ws.Pong)
+		if start := len(fx.out); s.asks(l.core.o.MaxPipelined, fx) {
+			fx.out = ws.Wrap(append(fx.out, m.Payload...), start, ws.Pong)
+		}
 	case m.Op == kind:
 		d.message(l, s, m.Payload, fx)
 	case m.Op == ws.Text, m.Op == ws.Binary:

@@ -268,7 +268,7 @@ func loginLogout(a *Assault) {
 }
 
 func heartbeats(a *Assault) {
-	beats := bytes.Repeat(codec.AppendEmpty(nil, codec.TypeHeartbeat), 256)
+	beats := bytes.Repeat(codec.AppendEmpty(nil, codec.TypeHeartbeat), 64) // as many as may come at once
 	a.each(a.size, func(i int) {
 		c := a.dial(i, a.target.Native)
 		if c == nil {

@@ -58,7 +58,7 @@ var rows = []row{
 	{
 		name: "never-reading", what: "logged-in links that heartbeat and never read the answers", unit: "links", full: 200, small: 4,
 		attack: neverReading, ceiling: 96,
-		shows: map[string]float64{`rollcall_closes_total{reason="slow_reader"}`: 1},
+		shows: map[string]float64{`rollcall_closes_total{reason="slow_reader"} or rollcall_closes_total{reason="protocol_error"}`: 1},
 	},
 	{
 		name: "crowding", what: "logins that stop in the middle, from one address, to take all places", unit: "sockets", full: 4000, small: 300,
@@ -133,7 +133,7 @@ var rows = []row{
 	{
 		name: "ws-unread", what: "logged-in WebSocket links that ping and heartbeat and never read", unit: "links", full: 100, small: 4,
 		attack: wsPings, ceiling: 96,
-		shows: map[string]float64{`rollcall_closes_total{reason="slow_reader"}`: 1},
+		shows: map[string]float64{`rollcall_closes_total{reason="slow_reader"} or rollcall_closes_total{reason="protocol_error"}`: 1},
 	},
 	{
 		name: "mqtt-slow", what: "sockets that trickle an MQTT CONNECT, a byte a second", unit: "sockets", needs: "mqtt", full: 4000, small: 100,
@@ -148,7 +148,7 @@ var rows = []row{
 	{
 		name: "mqtt-unread", what: "logged-in MQTT links that ping and never read", unit: "links", needs: "mqtt", full: 100, small: 4,
 		attack: mqttUnread, ceiling: 96,
-		shows: map[string]float64{`rollcall_closes_total{reason="slow_reader"}`: 1},
+		shows: map[string]float64{`rollcall_closes_total{reason="slow_reader"} or rollcall_closes_total{reason="protocol_error"}`: 1},
 	},
 	{
 		name: "tls-slow", what: "sockets that trickle a ClientHello, a byte a second", unit: "sockets", needs: "native-tls", full: 4000, small: 100,

@@ -116,7 +116,7 @@ type fileBudget struct {
 	links       int // links at once
 }
 
-// filesMisc is for standard streams, epoll, eventfds, timers, certificates, profiles;
+// filesMisc is for standard streams, the runtime's epoll, timers, certificates, profiles;
 // storeMisc for the store's logs, and what it writes.
 const (
 	filesMisc = 96
@@ -138,7 +138,13 @@ func splitFiles(files int, c *config.Config) fileBudget {
 		b.store = min(128, max(files/64, 16))
 		b.reserve = b.store + storeMisc
 	}
-	b.reserve += b.perListener*http + b.attempts*webhook.FilesPerAttempt + filesMisc
+	clients := 0
+	for _, addr := range []string{c.ListenNative, c.ListenWS, c.ListenMQTT, c.ListenNativeTLS, c.ListenWSTLS, c.ListenMQTTTLS} {
+		if addr != config.Off {
+			clients++
+		}
+	}
+	b.reserve += b.perListener*http + b.attempts*webhook.FilesPerAttempt + filesMisc + engine.LoopFiles(c.Loops, clients)
 	b.links = cmp.Or(c.MaxLinks, engine.LinkBudget(files, b.reserve))
 	return b
 }

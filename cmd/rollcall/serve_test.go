@@ -241,9 +241,16 @@ func TestNodesWhileStarting(t *testing.T) {
 // TestReserveCoversEverybody: what links leave is enough for all others at their bounds.
 func TestReserveCoversEverybody(t *testing.T) {
 	for _, files := range []int{256, 1024, 20000, 4000000} {
-		c := &config.Config{APIConcurrency: 1024, ListenAPI: "a", ListenAdmin: "b", ListenAPITLS: config.Off, ListenAdminTLS: config.Off}
+		c := &config.Config{
+			APIConcurrency: 1024, ListenAPI: "a", ListenAdmin: "b", ListenAPITLS: config.Off, ListenAdminTLS: config.Off,
+			Loops: 2, ListenNative: "c", ListenWS: "d", ListenMQTT: config.Off, ListenNativeTLS: "e", ListenWSTLS: config.Off, ListenMQTTTLS: config.Off,
+		}
 		b := splitFiles(files, c)
-		if need := 2*b.perListener + webhook.FilesPerAttempt*b.attempts + filesMisc + b.store + storeMisc; b.store < 16 || b.reserve < need || b.reserve > files*3/4 {
+		c.Loops = 256 // each with its epoll, eventfd, three listeners, and one to be accepted and one to be closed
+		if more := splitFiles(files, c); more.reserve != b.reserve+254*7 {
+			t.Errorf("%d files: reserve %d with 2 loops, %d with 256", files, b.reserve, more.reserve)
+		}
+		if need := 2*b.perListener + webhook.FilesPerAttempt*b.attempts + filesMisc + b.store + storeMisc + 2*7; b.store < 16 || b.reserve < need || b.reserve > files*3/4 {
 			t.Errorf("%d files: reserve %d, want at least %d and at most three quarters", files, b.reserve, need)
 		}
 	}

@@ -84,7 +84,7 @@ var settings = []setting{
 		integer(func(c *Config) *int { return &c.Unauthenticated }, 1, 100)},
 	{"max-unauthenticated-per-ip", "percent", "5", "100", "Share of `max-links` that links without a login of one address, or of one IPv6 /64, may have, 1 to 100; 100 = unlimited. An address from which nobody has logged in has that share only of what is free.",
 		integer(func(c *Config) *int { return &c.UnauthenticatedPerIP }, 1, 100)},
-	{"unlimited-networks", "networks", "", "", "Networks, up to 64, like `10.0.8.0/24,2001:db8::7`, whose addresses no limit of an address or /64 counts: load balancers without the PROXY protocol, your own test machines.",
+	{"unlimited-networks", "networks", "", "", "Networks, up to 64, like `10.0.8.0/24,2001:db8::7`, whose addresses no limit of an address or /64 counts, failed logins too: load balancers without the PROXY protocol, your own test machines.",
 		networks(func(c *Config) *[]netip.Prefix { return &c.UnlimitedNetworks })},
 	{"tracked-addresses", "number", "65536", "", "Addresses seen of late that are remembered, at 24 bytes each, 64 to 16777216. More than that at once, and those whose rate has recovered most are forgotten.",
 		integer(func(c *Config) *int { return &c.TrackedAddresses }, 64, 1<<24)},

@@ -257,6 +257,32 @@ func TestRecords(t *testing.T) {
 	}
 }
 
+// Records that say nothing cost more than those that do: a KeyUpdate makes us derive
+// keys and answer, on the event loop. crypto/tls bounds how many may follow each other;
+// with a byte of data between them there would be no bound of what comes at once.
+func TestSilentRecordsAtOnce(t *testing.T) {
+	for _, n := range []int{maxSilent - 1, maxSilent, maxSilent + 1} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStranger(t, tls.VersionTLS13)
+			defer s.r.stop()
+			for range 2 {
+				var wire []byte
+				for range n {
+					wire = append(wire, s.record(typeHandshake, keyUpdateRequest)...)
+					s.rekey(s.next)
+					wire = append(wire, s.record(typeData, []byte("a"))...)
+				}
+				s.r.do(func() { s.r.arrive(wire) })
+			}
+			s.r.do(func() {
+				if on := n <= maxSilent; s.r.link.Up() != on || on && len(s.r.got) != 2*n || !on && !errors.Is(s.r.ended, errRecord) {
+					t.Errorf("%d at once, twice: up %v, %d bytes of data, ended with %v", n, s.r.link.Up(), len(s.r.got), s.r.ended)
+				}
+			})
+		})
+	}
+}
+
 // After a KeyUpdate that asks for it the server's own keys are new, and a client
 // of crypto/tls goes on reading.
 func TestKeyUpdateBothWays(t *testing.T) {

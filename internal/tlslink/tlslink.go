@@ -109,6 +109,10 @@ func (s *Server) Link(o Owner) *Link { return &Link{server: s, owner: o} }
 // Up reports whether the handshake is done and the link has not ended.
 func (l *Link) Up() bool { return l.state == stateUp }
 
+// Held is how many bytes the link itself holds of a record that is not complete: one
+// that came together with the end of the handshake.
+func (l *Link) Held() int { return len(l.rest) }
+
 // Feed takes what came from the wire: p is all that is unread, what an earlier
 // call left first. It returns how many bytes it took; it does not keep p. An
 // error ends the link: io.EOF if the client said that it ends, else what was
@@ -209,8 +213,7 @@ func (l *Link) read(records []byte) error {
 	}
 	b := l.server.pool.buffers.Get().(*buffers)
 	slimmed.lend(l.conn, b.wire[:])
-	l.in = records
-	err := l.readAll(b.plain[:])
+	err := l.readAll(records, b.plain[:])
 	l.in = nil
 	if slimmed.reclaim(l.conn, l.state == stateEnded || err != nil) {
 		l.server.pool.buffers.Put(b)
@@ -221,22 +224,49 @@ func (l *Link) read(records []byte) error {
 	return err
 }
 
-// readAll reads until there is nothing more to read. nil means that the link goes
-// on, or that its owner ended it meanwhile.
-func (l *Link) readAll(plain []byte) error {
+// maxSilent bounds the records without data that may come at once, a KeyUpdate
+// mostly. A client has a use for one in many megabytes.
+const maxSilent = 16
+
+// errSilent: more came at once than maxSilent.
+var errSilent = errors.New("too many records without data")
+
+// readAll reads the records one after the other. nil means that the link goes on,
+// or that its owner ended it meanwhile.
+func (l *Link) readAll(records, plain []byte) error {
+	for silent := 0; len(records) > 0 && l.state == stateUp; {
+		n := wholeRecord(records)
+		l.in, records = records[:n], records[n:]
+		said, err := l.readRecord(plain)
+		if err == io.EOF {
+			return err
+		}
+		if err == nil && !said {
+			if silent++; silent > maxSilent {
+				err = errSilent
+			}
+		}
+		if err != nil {
+			l.server.pool.m.fail(errRecord)
+			return fmt.Errorf("%w: %w", errRecord, err)
+		}
+	}
+	return nil
+}
+
+// readRecord reads until there is nothing more to read, and reports whether there was data.
+func (l *Link) readRecord(plain []byte) (said bool, err error) {
 	for {
 		n, err := l.conn.Read(plain)
 		if n > 0 {
+			said = true
 			l.owner.Plain(plain[:n])
 		}
 		switch {
 		case l.state != stateUp || errors.Is(err, errNoBytes) || err == nil && l.drained():
-			return nil
-		case err == io.EOF:
-			return io.EOF
+			return said, nil
 		case err != nil:
-			l.server.pool.m.fail(errRecord)
-			return fmt.Errorf("%w: %w", errRecord, err)
+			return said, err
 		}
 	}
 }
