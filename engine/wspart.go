@@ -92,7 +92,10 @@ func (w *wsParts) takeOrigin(s *Session) (origin string) {
 	if p == nil {
 		return ""
 	}
-	origin, p.origin = p.origin, "" // keep forgets the rest
+	origin, p.origin = p.origin, ""
+	if p.reader.Idle() {
+		delete(w.bySlot, s.id.Slot()) // a login that waited is no frame that keep comes behind
+	}
 	return origin
 }
 
