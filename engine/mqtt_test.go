@@ -262,21 +262,23 @@ func TestMQTTDrain(t *testing.T) {
 	})
 }
 
-// The node stops and names another: 0x9C with a Server Reference, on whose port
-// the client stays with its own.
+// The node stops and names another: 0x9C with a Server Reference, whose port is that
+// of the client's own listener.
 func TestMQTTRedirect(t *testing.T) {
-	bothVersions(t, func(t *testing.T, v mqtt.Version) {
-		r := mqttRig(t, func(o *Options) { o.DrainRedirect = "other.example:7700" })
-		in, silent := r.mqttOpen(v), r.mqttOpen(v)
-		in.enter()
-		r.core.Drain()
-		r.run()
-		silent.wantClosed()
-		pk := in.wantEnd(0x9c)
-		if v == mqtt.V5 && (pk.Properties.ServerReference != "other.example" || propsOf(pk)["retry-after-ms"] == "") {
-			t.Errorf("DISCONNECT %+v", pk.Properties)
-		}
-	})
+	for to, want := range map[string]string{"other.example:7700": "other.example:1", "[2001:db8::7]:7700": "[2001:db8::7]:1"} {
+		bothVersions(t, func(t *testing.T, v mqtt.Version) {
+			r := mqttRig(t, func(o *Options) { o.DrainRedirect = to })
+			in, silent := r.mqttOpen(v), r.mqttOpen(v)
+			in.enter()
+			r.core.Drain()
+			r.run()
+			silent.wantClosed()
+			pk := in.wantEnd(0x9c)
+			if v == mqtt.V5 && (pk.Properties.ServerReference != want || propsOf(pk)["retry-after-ms"] == "") {
+				t.Errorf("DISCONNECT %+v", pk.Properties)
+			}
+		})
+	}
 }
 
 // A login that must wait for its turn keeps what its CONNECT said, and what came
