@@ -114,15 +114,15 @@ func (d mqttConnect) take(l *Loop, s *Session, p []byte, fx *effects) int {
 			s.setDialect(speaksMQTT5Expiry)
 		}
 	}
+	if c.MaxPacket != 0 && c.MaxPacket < mqtt.MaxPacket { // of a refusal too [MQTT-3.1.2-24]
+		l.needMQTTState(s).maxPacket = c.MaxPacket
+	}
 	if err == nil {
 		err = acceptable(&c)
 	}
 	if err != nil { // [MQTT-3.1.4-1], [MQTT-3.1.4-2]
 		s.refuseMQTT(l, c.Version, err, fx)
 		return h.Total()
-	}
-	if c.MaxPacket != 0 && c.MaxPacket < mqtt.MaxPacket {
-		l.needMQTTState(s).maxPacket = c.MaxPacket
 	}
 	l.promiseSilence(s, &c)
 	l.login(s, &c.Login, fx)

@@ -136,6 +136,37 @@ func TestMQTTRefusedLogin(t *testing.T) {
 	}
 }
 
+// A refusal, too, is no larger than what the client takes. [MQTT-3.1.2-24]
+func TestMQTTRefusalFits(t *testing.T) {
+	for name, tc := range map[string]struct {
+		max    byte
+		change func(*connection)
+		reason byte
+	}{
+		"user name":               {64, func(c *connection) { c.user = "alice" }, 0x86},
+		"client id":               {64, func(c *connection) { c.client = "" }, 0x85},
+		"keep alive":              {64, func(c *connection) { c.keepAliveS = 801 }, 0x83},
+		"UserSig":                 {64, func(c *connection) { c.password = "nonsense" }, 0x86},
+		"its maximum":             {63, func(*connection) {}, 0x95},
+		"a maximum that fits now": {5, func(*connection) {}, 0x95},
+	} {
+		r := mqttRig(t)
+		k := r.mqttOpen(mqtt.V5)
+		c := phone(mqtt.V5)
+		c.props = "\x27\x00\x00\x00" + string([]byte{tc.max})
+		tc.change(&c)
+		k.connect(c)
+		if n := len(k.conn.out); n > int(tc.max) {
+			t.Errorf("%s: a CONNACK of %d bytes, the client takes %d", name, n, tc.max)
+		}
+		k.wantConnack(tc.reason)
+		k.fin()
+		if len(r.loop.mqtt) != 0 {
+			t.Errorf("%s: %d states are left", name, len(r.loop.mqtt))
+		}
+	}
+}
+
 // CONNECTs that no client should send.
 func TestMQTTBadConnect(t *testing.T) {
 	good := phone(mqtt.V5).packet(mqtt.V5)
