@@ -462,6 +462,42 @@ func TestWSOrigins(t *testing.T) {
 	})
 }
 
+// A login that waits for its turn is judged by its origin when that comes, and leaves
+// nothing behind: the rig's end and what is checked here find a part that nobody needs.
+func TestWSOriginWaitsForTurn(t *testing.T) {
+	eachSub(t, func(t *testing.T, protocol string) {
+		r := newWSRig(t, func(o *Options) { o.LoginSlice = 1 })
+		app := r.dir.apps[testApp].Clone()
+		app.AllowedOrigins = []string{"https://chat.example.com"}
+		r.dir.apps[testApp] = app
+		for _, c := range []struct{ origin, want string }{
+			{"https://chat.example.com", "LoginOK"}, {"https://evil.example", "LoginRefused OriginNotAllowed"},
+		} {
+			k := r.openWS().upgrade(protocol, c.origin)
+			r.loop.turns.slice = 0
+			k.say(k.loginBytes(activeLogin("alice", codec.Web, "d1")))
+			k.wantState("deciding")
+			k.send(wsFrame(k.kind(), true, "half a message")[:10]...) // it is not forgotten with the origin
+			r.run()
+			if got := k.answers(); len(got) == 0 || got[0] != c.want {
+				t.Errorf("%q: %q, want %q", c.origin, got, c.want)
+			}
+			if k.s.State() == "online" && !r.loop.parts.unfinished(k.s) {
+				t.Error("half a message is forgotten")
+			}
+			k.fin()
+			k = r.openWS().upgrade(protocol, "https://chat.example.com")
+			r.loop.turns.slice = 0
+			k.say(k.loginBytes(activeLogin("alice", codec.Web, "d1")))
+			r.run()
+			if err := r.core.Check(); err != nil {
+				t.Error(err)
+			}
+			k.fin()
+		}
+	})
+}
+
 // A message that has begun must go on, whether its frame or its fragments are
 // awaited; pings between them are no reason to wait for ever.
 func TestWSSlowSender(t *testing.T) {
