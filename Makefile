@@ -14,7 +14,7 @@ FAULT_SEEDS ?= 2000
 .PHONY: build run test test-client test-js demo tools-js test-faults test-hostile lint bench bench-go bench-once bench-query bench-shard bench-wheel bench-million bench-peers bench-protocols fuzz mutants smoke generate clean tools help
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{printf "%-14s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "%-14s %s\n", $$1, $$2}'
 
 build: ## bin/rollcall and bin/rollcall-bench
 	@mkdir -p bin
@@ -30,7 +30,7 @@ tools:
 	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq gcc libc6-dev >/dev/null; \
 	  else echo "a C compiler is needed for go test -race: install gcc"; exit 1; fi; }
 
-test: tools ## all tests with the race detector
+test: tools ## all tests with the race detector (wants a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
 	@# The race detector makes pools forget, so tests of allocations are left out above.
 	$(GO) test -run 'Alloc' ./engine ./internal/api ./internal/embedded ./internal/usersig ./internal/admission ./shard
@@ -68,10 +68,10 @@ tools-js:
 # Fetches the compiler of sdk/js; where its registry cannot be reached an earlier download does.
 NPM_CI = cd sdk/js && { npm ci --no-audit --no-fund >/dev/null || [ -x node_modules/.bin/tsc ]; }
 
-test-js: build tools-js ## the TypeScript client: in virtual time, against the built server, and in headless Chromium
+test-js: build tools-js ## the TypeScript client: in virtual time, against the built server, and in headless Chromium (wants node 20, npm, chromium)
 	$(NPM_CI) && npm test
 
-demo: tools-js ## renew the demo page's copy of sdk/js
+demo: tools-js ## renew the demo page's copy of sdk/js (wants node 20, npm, chromium)
 	$(NPM_CI) && npm run demo
 
 lint: ## gofmt, vet, staticcheck, tidy, govulncheck where its database can be reached
@@ -89,7 +89,7 @@ bench: build ## every load scenario for some seconds against a server of its own
 bench-million: ## LINKS (1000000, or max) links in one process, in a guest where files are capped; takes an hour or two
 	bench/million
 
-bench-peers: build ## idle links and logins beside mosquitto, nats-server and mochi-mqtt, one table
+bench-peers: build ## idle links and logins beside mosquitto, nats-server and mochi-mqtt, one table (wants mosquitto)
 	bench/peers/run
 
 bench-protocols: build ## a link's memory and a login's CPU in each protocol, plain and over TLS, beside mosquitto (LOW, HIGH, ROUNDS)

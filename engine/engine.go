@@ -144,6 +144,17 @@ func (e *Engine) Stats() Stats {
 	return Stats{Links: links, Loops: e.core.o.Loops}
 }
 
+// Refusals counts the links that limits have refused, by the label of rollcall_refused_total. A stop is no limit.
+func (e *Engine) Refusals() map[string]uint64 {
+	counts := make(map[string]uint64, numRefusedReasons)
+	for r, c := range e.core.m.refused {
+		if r := refusedReason(r); r != notRefused && r != refusedDraining {
+			counts[refusedReasonNames[r]] = c.Get()
+		}
+	}
+	return counts
+}
+
 // SetMemoryFull tells whether memory is too full for new links: they are refused
 // until it is not.
 func (e *Engine) SetMemoryFull(full bool) { e.core.SetMemoryFull(full) }

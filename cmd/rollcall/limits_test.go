@@ -146,13 +146,19 @@ func TestRuntimeMemory(t *testing.T) {
 }
 
 // What the settings say reaches the listener: an address's third link is refused,
-// told why and counted; with less memory allowed than a server has, every link is.
+// told why, counted and logged; with less memory allowed than a server has, every link is.
 func TestLimitsOfServer(t *testing.T) {
 	s := running(t, startServer, "--links-per-ip", "2")
 	for i := range 2 {
 		login(t, s.addr["native"], fmt.Sprintf("u%d", i), codec.Android)
 	}
 	wantRefusedLink(t, s, codec.CodeAddressLimited, `rollcall_refused_total{reason="ip_links"} 1`)
+	if err := s.terminate(); err != nil {
+		t.Fatal(err)
+	}
+	if want := `"msg":"links were refused by limits (docs/limits.md)","ip_links":1}`; !strings.Contains(s.log.String(), want) {
+		t.Errorf("the log has no %s:\n%s", want, s.log)
+	}
 }
 
 func TestMemoryLimitOfServer(t *testing.T) {

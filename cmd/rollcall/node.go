@@ -57,13 +57,14 @@ type node struct {
 	started time.Time
 	state   atomic.Int32 // for /readyz
 
-	cert    *certs.Source // nil without a certificate
-	store   *store.Store  // nil with durability memory
-	webhook *webhook.Dispatcher
-	dir     *embedded.Directory
-	engine  *engine.Engine
-	memory  *memoryWatch
-	api     *api.Server
+	cert     *certs.Source // nil without a certificate
+	store    *store.Store  // nil with durability memory
+	webhook  *webhook.Dispatcher
+	dir      *embedded.Directory
+	engine   *engine.Engine
+	memory   *memoryWatch
+	refusals *refusalWatch
+	api      *api.Server
 }
 
 // The states of a node.
@@ -413,7 +414,14 @@ func (n *node) startMemoryWatch(c *config.Config, _ fileBudget) error {
 	return nil
 }
 
-func (n *node) startEngine(*config.Config, fileBudget) error { return n.engine.Start() }
+func (n *node) startEngine(*config.Config, fileBudget) error {
+	if err := n.engine.Start(); err != nil {
+		return err
+	}
+	n.refusals = newRefusalWatch(n.engine.Refusals, n.log)
+	go n.refusals.run()
+	return nil
+}
 
 // watched is the directory as the engine sees it: what it is told of apps, the
 // webhook dispatcher is told too.

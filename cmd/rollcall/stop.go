@@ -81,6 +81,9 @@ func (n *node) stop(timeout time.Duration) error {
 	if n.engine != nil {
 		errs = append(errs, n.engine.Shutdown(ctx))
 	}
+	if n.refusals != nil {
+		n.refusals.close()
+	}
 	if n.memory != nil {
 		n.memory.close()
 	}
