@@ -11,7 +11,7 @@ ROUNDS ?= 3
 KILLS ?= 50
 FAULT_SEEDS ?= 2000
 
-.PHONY: build run test test-client test-js demo tools-js test-faults test-hostile lint bench bench-go bench-once bench-query bench-shard bench-wheel bench-million bench-peers fuzz mutants smoke generate clean tools help
+.PHONY: build run test test-client test-js demo tools-js test-faults test-hostile lint bench bench-go bench-once bench-query bench-shard bench-wheel bench-million bench-peers bench-protocols fuzz mutants smoke generate clean tools help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -91,6 +91,9 @@ bench-million: ## LINKS (1000000, or max) links in one process, in a guest where
 
 bench-peers: build ## idle links and logins beside mosquitto, nats-server and mochi-mqtt, one table
 	bench/peers/run
+
+bench-protocols: build ## a link's memory and a login's CPU in each protocol, plain and over TLS, beside mosquitto (LOW, HIGH, ROUNDS)
+	bench/protocols
 
 bench-go: ## the Go benchmarks, BENCHTIME each
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...

@@ -391,7 +391,7 @@ func (l *Loop) due(slot uint32) (nextMS int64) {
 	if l.now.MonoMS < l.untilMS(s) {
 		return l.nextLook(s)
 	}
-	if s.has(flagWaiting) { // for no longer than LoginQueueTime: the queue sees to it
+	if s.state == stateDeciding && s.has(flagWaiting) { // for no longer than LoginQueueTime: the queue sees to it
 		return l.now.MonoMS + l.core.o.LoginQueueTime.Milliseconds()
 	}
 	if s.state == stateDeciding {

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"fmt"
-	"net"
 
 	"github.com/rollcall-im/rollcall/codec"
 	"github.com/rollcall-im/rollcall/codec/mqtt"
@@ -115,15 +114,15 @@ func (d mqttConnect) take(l *Loop, s *Session, p []byte, fx *effects) int {
 			s.setDialect(speaksMQTT5Expiry)
 		}
 	}
+	if c.MaxPacket != 0 && c.MaxPacket < mqtt.MaxPacket { // of a refusal too [MQTT-3.1.2-24]
+		l.needMQTTState(s).maxPacket = c.MaxPacket
+	}
 	if err == nil {
 		err = acceptable(&c)
 	}
 	if err != nil { // [MQTT-3.1.4-1], [MQTT-3.1.4-2]
 		s.refuseMQTT(l, c.Version, err, fx)
 		return h.Total()
-	}
-	if c.MaxPacket != 0 && c.MaxPacket < mqtt.MaxPacket {
-		l.needMQTTState(s).maxPacket = c.MaxPacket
 	}
 	l.promiseSilence(s, &c)
 	l.login(s, &c.Login, fx)
@@ -303,14 +302,10 @@ func (d mqttLink) forcedOffline(dst []byte, _ *Session, m *codec.ForcedOffline) 
 	return mqtt.AppendForcedOffline(dst, d.v, m)
 }
 
-// redirect names the host alone: the port of the setting is another protocol's, and
-// a client stays with its own.
+// redirect names host and port, the one of the link's own listener (section 4.11
+// recommends both): of a host alone a client could only guess whether it speaks TLS.
 func (d mqttLink) redirect(dst []byte, s *Session, m *codec.Redirect) []byte {
-	elsewhere := *m
-	if host, _, err := net.SplitHostPort(m.Address); err == nil {
-		elsewhere.Address = host
-	}
-	return mqtt.AppendRedirect(dst, d.v, s.state == stateOnline, &elsewhere)
+	return mqtt.AppendRedirect(dst, d.v, s.state == stateOnline, m)
 }
 
 func (d mqttLink) heartbeatOK(dst []byte, _ *Session) []byte { return mqtt.AppendPingresp(dst) }

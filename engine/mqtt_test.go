@@ -142,6 +142,37 @@ func TestMQTTRefusedLogin(t *testing.T) {
 	}
 }
 
+// A refusal, too, is no larger than what the client takes. [MQTT-3.1.2-24]
+func TestMQTTRefusalFits(t *testing.T) {
+	for name, tc := range map[string]struct {
+		max    byte
+		change func(*connection)
+		reason byte
+	}{
+		"user name":               {64, func(c *connection) { c.user = "alice" }, 0x86},
+		"client id":               {64, func(c *connection) { c.client = "" }, 0x85},
+		"keep alive":              {64, func(c *connection) { c.keepAliveS = 801 }, 0x83},
+		"UserSig":                 {64, func(c *connection) { c.password = "nonsense" }, 0x86},
+		"its maximum":             {63, func(*connection) {}, 0x95},
+		"a maximum that fits now": {5, func(*connection) {}, 0x95},
+	} {
+		r := mqttRig(t)
+		k := r.mqttOpen(mqtt.V5)
+		c := phone(mqtt.V5)
+		c.props = "\x27\x00\x00\x00" + string([]byte{tc.max})
+		tc.change(&c)
+		k.connect(c)
+		if n := len(k.conn.out); n > int(tc.max) {
+			t.Errorf("%s: a CONNACK of %d bytes, the client takes %d", name, n, tc.max)
+		}
+		k.wantConnack(tc.reason)
+		k.fin()
+		if len(r.loop.mqtt) != 0 {
+			t.Errorf("%s: %d states are left", name, len(r.loop.mqtt))
+		}
+	}
+}
+
 // CONNECTs that no client should send.
 func TestMQTTBadConnect(t *testing.T) {
 	good := phone(mqtt.V5).packet(mqtt.V5)
@@ -268,21 +299,23 @@ func TestMQTTDrain(t *testing.T) {
 	})
 }
 
-// The node stops and names another: 0x9C with a Server Reference, on whose port
-// the client stays with its own.
+// The node stops and names another: 0x9C with a Server Reference, whose port is that
+// of the client's own listener.
 func TestMQTTRedirect(t *testing.T) {
-	bothVersions(t, func(t *testing.T, v mqtt.Version) {
-		r := mqttRig(t, func(o *Options) { o.DrainRedirect = "other.example:7700" })
-		in, silent := r.mqttOpen(v), r.mqttOpen(v)
-		in.enter()
-		r.core.Drain()
-		r.run()
-		silent.wantClosed()
-		pk := in.wantEnd(0x9c)
-		if v == mqtt.V5 && (pk.Properties.ServerReference != "other.example" || propsOf(pk)["retry-after-ms"] == "") {
-			t.Errorf("DISCONNECT %+v", pk.Properties)
-		}
-	})
+	for to, want := range map[string]string{"other.example:7700": "other.example:1", "[2001:db8::7]:7700": "[2001:db8::7]:1"} {
+		bothVersions(t, func(t *testing.T, v mqtt.Version) {
+			r := mqttRig(t, func(o *Options) { o.DrainRedirect = to })
+			in, silent := r.mqttOpen(v), r.mqttOpen(v)
+			in.enter()
+			r.core.Drain()
+			r.run()
+			silent.wantClosed()
+			pk := in.wantEnd(0x9c)
+			if v == mqtt.V5 && (pk.Properties.ServerReference != want || propsOf(pk)["retry-after-ms"] == "") {
+				t.Errorf("DISCONNECT %+v", pk.Properties)
+			}
+		})
+	}
 }
 
 // A login that must wait for its turn keeps what its CONNECT said, and what came

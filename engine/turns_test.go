@@ -277,6 +277,32 @@ func TestWhileALoginWaits(t *testing.T) {
 	}
 }
 
+// A link that was told its end while its login waited is closed like any other: a
+// client that does not close must not keep its place for ever.
+func TestSentAwayWhileWaitingEnds(t *testing.T) {
+	for name, end := range map[string]func(r *rig, k *link){
+		"shed":          func(r *rig, _ *link) { r.advance(r.core.o.LoginQueueTime) },
+		"fault":         func(_ *rig, k *link) { k.send(loginFrame(activeLogin("u1", codec.Android, "d1"))...) },
+		"the node ends": func(r *rig, _ *link) { r.core.Drain(); r.run() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, func(o *Options) { o.MaxPendingLogins, o.DecideTimeout = 1, time.Minute })
+			r.dir.hold = true
+			r.logins(0, 1)
+			k := r.logins(1, 1)[0]
+			end(r, k)
+			k.wantState("draining")
+			r.advance(r.core.o.DrainTimeout + 200*time.Millisecond)
+			if k.wantState("free"); !k.conn.closed {
+				t.Error("the connection is open")
+			}
+			r.dir.hold = false
+			r.dir.release()
+			r.run()
+		})
+	}
+}
+
 // What waits is a copy: the reactor's buffer is used again at once.
 func TestWaitingLoginIsACopy(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.MaxPendingLogins = 1 })

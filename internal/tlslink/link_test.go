@@ -236,6 +236,59 @@ func TestDataBehindHandshake(t *testing.T) {
 	})
 }
 
+// What ends the link may come together with the last of the handshake: a farewell,
+// a record that is no good, data that its owner ends it for.
+func TestEndBehindHandshake(t *testing.T) {
+	for name, tt := range map[string]struct {
+		behind func(t *testing.T, c *tls.Conn, hold *holdConn)
+		plain  func(r *rig, p []byte)
+		want   error // nil: the owner ended it
+	}{
+		"farewell": {want: io.EOF, behind: func(t *testing.T, c *tls.Conn, _ *holdConn) {
+			if err := c.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		"forged": {want: errRecord, behind: func(_ *testing.T, _ *tls.Conn, hold *holdConn) {
+			hold.held = append(hold.held, append([]byte{23, 3, 3, 0, 30}, make([]byte, 30)...)...)
+		}},
+		"dropped": {
+			behind: func(t *testing.T, c *tls.Conn, _ *holdConn) {
+				for range 2 {
+					if _, err := c.Write([]byte("a")); err != nil {
+						t.Fatal(err)
+					}
+				}
+			},
+			plain: func(r *rig, _ []byte) { r.link.Drop() },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, echoServer(t, "ecdsa"))
+				defer r.stop()
+				if tt.plain != nil {
+					r.onPlain = func(p []byte) { tt.plain(r, p) }
+				}
+				hold := &holdConn{clientConn: clientConn{r}}
+				c := tls.Client(hold, clientConfig(tls.VersionTLS13))
+				hold.after = 1 // what follows the ClientHello is held back
+				if err := c.Handshake(); err != nil {
+					t.Fatal(err)
+				}
+				tt.behind(t, c, hold)
+				_, _ = hold.clientConn.Write(hold.held)
+				synctest.Wait()
+				r.do(func() {
+					if !errors.Is(r.ended, tt.want) || r.link.Up() || r.link.rest != nil {
+						t.Errorf("ended with %v, want %v; up %v, %d bytes rest", r.ended, tt.want, r.link.Up(), len(r.link.rest))
+					}
+				})
+			})
+		})
+	}
+}
+
 // holdConn passes on `after` writes and keeps what follows.
 type holdConn struct {
 	clientConn

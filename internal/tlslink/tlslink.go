@@ -21,6 +21,7 @@
 package tlslink
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -188,11 +189,15 @@ func (l *Link) data(p []byte) (n int, err error) {
 
 // resumeRest takes the whole records of rest. What remains is less than a record.
 func (l *Link) resumeRest() error {
-	n := wholeRecords(l.rest)
-	err := l.read(l.rest[:n])
-	l.rest = l.rest[n:]
-	if len(l.rest) == 0 {
+	rest := l.rest
+	n := wholeRecords(rest)
+	err := l.read(rest[:n])
+	switch {
+	case l.state != stateUp: // it ended meanwhile, and rest with it
+	case n == len(rest):
 		l.rest = nil
+	case n > 0:
+		l.rest = bytes.Clone(rest[n:]) // rest may have room for much more
 	}
 	return err
 }
