@@ -102,8 +102,8 @@ func TestPaho311(t *testing.T) {
 	again := newPaho3(t, s, "alice", "phone-2", codec.Android, false) // the second is still there: taken back
 	token = again.Connect()
 	done(t, token)
-	if !token.(*mqtt3.ConnectToken).SessionPresent() {
-		t.Error("the instance was taken back, Session Present is false")
+	if token.(*mqtt3.ConnectToken).SessionPresent() {
+		t.Error("Session Present, and no subscription is")
 	}
 	within(t, second.lost, "the end of the replaced link")
 	again.Disconnect(1000) // a logout; 0 would not wait until it is sent
@@ -200,7 +200,7 @@ func TestPaho5Resume(t *testing.T) {
 		cp.CleanStart, cp.Password = false, nil
 		cp.Properties.User.Add("ticket", ack.Properties.User.Get("ticket"))
 	})
-	if err != nil || !back.SessionPresent || back.Properties.User.Get("inst-id") != ack.Properties.User.Get("inst-id") {
+	if err != nil || back.SessionPresent || back.Properties.User.Get("taken-back") != "true" || back.Properties.User.Get("inst-id") != ack.Properties.User.Get("inst-id") {
 		t.Fatalf("a resume by ticket: %v, %+v", err, back)
 	}
 	wantStatus(t, s, "bob", "Online")

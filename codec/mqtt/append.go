@@ -19,6 +19,7 @@ import (
 // User properties of CONNACK and DISCONNECT.
 const (
 	PropInstID         = "inst-id"
+	PropTakenBack      = "taken-back"         // true or false: a resume found its instance again
 	PropTime           = "time"               // Unix milliseconds
 	PropSilenceTimeout = "silence-timeout-ms" // the link is lost when nothing came for so long
 	PropKicked         = "kicked"             // <Platform>/<InstID>, one for each
@@ -108,17 +109,15 @@ func appendOffered(dst []byte) []byte {
 	return binary.BigEndian.AppendUint32(dst, MaxPacket)
 }
 
-// AppendLoginOK appends the CONNACK that lets a client in.
+// AppendLoginOK appends the CONNACK that lets a client in. Session Present is 0
+// [MQTT-3.2.2-3], 3.1.1: [MQTT-3.2.2-3]: what a session keeps are subscriptions, and
+// ours end with the link. A client that is told 1 does not subscribe again.
 func AppendLoginOK(dst []byte, v Version, m *codec.LoginOK) []byte {
-	var present byte
-	if m.TakenBack { // only a resume is [MQTT-3.2.2-2], [MQTT-3.2.2-3]
-		present = 1
-	}
 	if v == V311 {
-		return append(dst, byte(CONNACK)<<4, 2, present, ReturnAccepted)
+		return append(dst, byte(CONNACK)<<4, 2, 0, ReturnAccepted)
 	}
 	start := len(dst)
-	dst = append(begin(dst, CONNACK, 0), present, ReasonSuccess)
+	dst = append(begin(dst, CONNACK, 0), 0, ReasonSuccess)
 	props := len(dst)
 	dst = append(dst, packets.PropServerKeepAlive)
 	dst = binary.BigEndian.AppendUint16(dst, keepAliveS(m.HeartbeatIntervalMS))
@@ -135,6 +134,7 @@ func appendLoginOK(dst []byte, m *codec.LoginOK) []byte {
 			dst = appendUser(dst, PropTicket, room[:n])
 		}
 	}
+	dst = appendUserBool(dst, PropTakenBack, m.TakenBack)
 	dst = appendUserInt(dst, PropTime, m.ServerTimeMS)
 	dst = appendUserInt(dst, PropSilenceTimeout, int64(m.SilenceTimeoutMS))
 	for _, k := range m.Kicked[:min(len(m.Kicked), codec.MaxKicked)] {

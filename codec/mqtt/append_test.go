@@ -47,23 +47,23 @@ func TestLoginOK(t *testing.T) {
 	}
 	pk := decode(t, V5, AppendLoginOK(nil, V5, &m))[0]
 	p := &pk.Properties
-	if !pk.SessionPresent || pk.ReasonCode != 0 || p.ServerKeepAlive != 120 || !p.MaximumQosFlag || p.MaximumQos != 0 || !p.RetainAvailableFlag || p.RetainAvailable != 0 ||
+	if pk.SessionPresent || pk.ReasonCode != 0 || p.ServerKeepAlive != 120 || !p.MaximumQosFlag || p.MaximumQos != 0 || !p.RetainAvailableFlag || p.RetainAvailable != 0 ||
 		!p.WildcardSubAvailableFlag || p.WildcardSubAvailable != 0 || !p.SubIDAvailableFlag || p.SubIDAvailable != 0 || !p.SharedSubAvailableFlag || p.SharedSubAvailable != 0 ||
 		p.TopicAliasMaximum != 0 || p.ReceiveMaximum != 1 || p.MaximumPacketSize != MaxPacket || !p.SessionExpiryIntervalFlag || p.SessionExpiryInterval != 0 {
 		t.Errorf("CONNACK %+v", pk)
 	}
-	want := map[string]string{PropInstID: "7", PropTicket: "__79", PropTime: "1800000000123", PropSilenceTimeout: "400000", PropKicked: "Web/3 iPad/4"}
+	want := map[string]string{PropInstID: "7", PropTicket: "__79", PropTakenBack: "true", PropTime: "1800000000123", PropSilenceTimeout: "400000", PropKicked: "Web/3 iPad/4"}
 	for key, value := range want {
 		if got := userProps(pk)[key]; got != value {
 			t.Errorf("%s is %q, want %q", key, got, value)
 		}
 	}
-	if got := AppendLoginOK([]byte("x"), V311, &m); !bytes.Equal(got, []byte("x\x20\x02\x01\x00")) {
+	if got := AppendLoginOK([]byte("x"), V311, &m); !bytes.Equal(got, []byte("x\x20\x02\x00\x00")) { // whatever was taken back
 		t.Errorf("3.1.1: %x", got)
 	}
 	m.TakenBack = false
-	if got := AppendLoginOK(nil, V311, &m); !bytes.Equal(got, []byte("\x20\x02\x00\x00")) {
-		t.Errorf("3.1.1: %x", got)
+	if got := userProps(decode(t, V5, AppendLoginOK(nil, V5, &m))[0])[PropTakenBack]; got != "false" {
+		t.Errorf("taken-back is %q", got)
 	}
 	for ms, want := range map[uint32]uint16{0: 1, 999: 1, 1000: 1, 20_000: 20, 65_535_999: 65535, 1 << 31: 65535} {
 		m := codec.LoginOK{HeartbeatIntervalMS: ms}
