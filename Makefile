@@ -11,7 +11,7 @@ ROUNDS ?= 3
 KILLS ?= 50
 FAULT_SEEDS ?= 2000
 
-.PHONY: build run test test-client test-js demo tools-js test-faults test-hostile lint bench bench-go bench-once bench-query bench-shard bench-wheel bench-million bench-peers fuzz mutants smoke generate clean tools help
+.PHONY: build run test test-client test-js demo tools-js test-faults test-hostile lint bench bench-go bench-once bench-query bench-shard bench-wheel bench-million bench-peers bench-protocols fuzz mutants smoke generate clean tools help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -53,13 +53,17 @@ test-client: ## an unmodified public client of the cloud's REST API against ours
 	  if $(GO) mod download -modfile=$$d/go.mod github.com/dobyte/tencent-im >/dev/null 2>$$d/err; then $(GO) test -count=1 -mod=mod -modfile=$$d/go.mod ./...; \
 	  else echo "test-client skipped, its client cannot be downloaded from here: $$(tail -1 $$d/err)"; fi
 
-# Debian's node, npm and chromium are installed if they are missing. CHROMIUM names another browser.
+# Debian's node, npm and chromium are installed if they are missing. CHROMIUM names another browser. Debian 12 has node 18: there
+# NODE20 of the npm registry, a binary of the same Node, comes beside it, in /usr/local.
+NODE20 = node-linux-$(if $(filter aarch64,$(shell uname -m)),arm64,x64)@20.20.2
+NODE_IS_NEW = node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'
 tools-js:
 	@if ! command -v node >/dev/null || ! command -v npm >/dev/null || ! command -v "$${CHROMIUM:-chromium}" >/dev/null; then \
 	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq \
 	    $$(command -v node >/dev/null || echo nodejs) $$(command -v npm >/dev/null || echo npm) $$(command -v chromium >/dev/null || echo chromium) >/dev/null; \
 	  else echo "node 20, npm and chromium are needed"; exit 1; fi; fi
-	@node -e 'if (parseInt(process.versions.node) < 20) { console.log("node 20 or newer is needed, this is " + process.version); process.exit(1) }'
+	@$(NODE_IS_NEW) || [ "$$(id -u)" != 0 ] || npm install -g --prefix /usr/local --no-audit --no-fund $(NODE20) >/dev/null
+	@$(NODE_IS_NEW) || { echo "node 20 or newer is needed, this is $$(node --version)"; exit 1; }
 
 # Fetches the compiler of sdk/js; where its registry cannot be reached an earlier download does.
 NPM_CI = cd sdk/js && { npm ci --no-audit --no-fund >/dev/null || [ -x node_modules/.bin/tsc ]; }
@@ -87,6 +91,9 @@ bench-million: ## LINKS (1000000, or max) links in one process, in a guest where
 
 bench-peers: build ## idle links and logins beside mosquitto, nats-server and mochi-mqtt, one table
 	bench/peers/run
+
+bench-protocols: build ## a link's memory and a login's CPU in each protocol, plain and over TLS, beside mosquitto (LOW, HIGH, ROUNDS)
+	bench/protocols
 
 bench-go: ## the Go benchmarks, BENCHTIME each
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...

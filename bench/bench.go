@@ -1,5 +1,5 @@
 // Package bench puts load on a server and checks every answer. It is a
-// stranger to the server: it speaks the native protocol and the REST API, and
+// stranger to the server: it speaks its client protocols and the REST API, and
 // knows nothing else of it.
 //
 // Connect holds many logged-in links, Hold measures what idle links cost, Churn
@@ -35,18 +35,19 @@ const MaxPerSource = 10_000
 
 // Options are what all scenarios share. The zero value of each is its default.
 type Options struct {
-	Target string // native listener, IPv4 address and port; default 127.0.0.1:7700
-	API    string // base URL of the REST API; default http://127.0.0.1:7780
-	App    uint32 // SDKAppID; default DevApp
-	Key    string // the app's key; default DevKey for DevApp
-	Admin  string // an administrator of the app; default administrator
+	Protocol Protocol // what links speak; default Native
+	Target   string   // listener of the protocol, IPv4 address and port; default 127.0.0.1 and the protocol's port
+	// TLS makes links speak TLS, checked as it says; nil: plain. ServerName defaults to the target's address.
+	TLS   *tls.Config
+	API   string // base URL of the REST API; default http://127.0.0.1:7780
+	App   uint32 // SDKAppID; default DevApp
+	Key   string // the app's key; default DevKey for DevApp
+	Admin string // an administrator of the app; default administrator
 
 	// AdminURL is the base URL of the admin listener, AdminToken its token: for the
 	// scenarios that change time-outs or read metrics. Default
 	// http://127.0.0.1:7781 and dev.
 	AdminURL, AdminToken string
-
-	TLS *tls.Config // of client links; nil: plain TCP
 
 	Platforms  []codec.Platform // handed out in turn; default all
 	UserPrefix string           // user ids are this and a number; default bench-
@@ -63,7 +64,11 @@ type Options struct {
 }
 
 func (o *Options) validate() error {
-	o.Target = cmp.Or(o.Target, "127.0.0.1:7700")
+	o.Protocol = cmp.Or(o.Protocol, Native)
+	if _, err := ParseProtocol(string(o.Protocol)); err != nil {
+		return err
+	}
+	o.Target = cmp.Or(o.Target, o.Protocol.defaultTarget(o.TLS != nil))
 	o.API = cmp.Or(o.API, "http://127.0.0.1:7780")
 	o.App = cmp.Or(o.App, DevApp)
 	o.Admin = cmp.Or(o.Admin, "administrator")

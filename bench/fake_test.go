@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,8 +34,10 @@ type fake struct {
 	http *httptest.Server
 	wg   sync.WaitGroup
 
-	beatMS uint32 // heartbeat interval told
-	drip   bool   // write one byte at a time
+	protocol Protocol    // what is spoken; default Native
+	cert     *tls.Config // the server's side of TLS; nil: plain
+	beatMS   uint32      // heartbeat interval told
+	drip     bool        // write one byte at a time
 	// The hooks replace an answer: what they return is written, nil closes the link at once.
 	onLogin  func(user string, n int, answer []byte) []byte
 	onBeat   func(user string, n int) []byte
@@ -104,7 +107,7 @@ func (f *fake) options() Options {
 		f.start()
 	}
 	return Options{
-		Target: f.ln.Addr().String(), API: f.http.URL, AdminURL: f.http.URL, UserPrefix: "t-",
+		Protocol: f.protocol, Target: f.ln.Addr().String(), API: f.http.URL, AdminURL: f.http.URL, UserPrefix: "t-",
 		AnswerTimeout: 5 * time.Second, SettleTimeout: 5 * time.Second,
 	}
 }
@@ -123,13 +126,18 @@ func (f *fake) accept() {
 }
 
 // serve speaks to one client until it or a hook ends the link.
-func (f *fake) serve(c net.Conn) {
+func (f *fake) serve(accepted net.Conn) {
+	conn := accepted
 	defer func() {
-		c.Close()
+		conn.Close()
 		f.mu.Lock()
-		delete(f.conns, c)
+		delete(f.conns, accepted)
 		f.mu.Unlock()
 	}()
+	if f.cert != nil {
+		conn = tls.Server(conn, f.cert)
+	}
+	c := f.interpret(conn)
 	user, buf, chunk := "", []byte(nil), make([]byte, 4096)
 	for {
 		if silence := f.silence(); silence > 0 && user != "" {
@@ -263,7 +271,7 @@ func (f *fake) kick(user string) {
 		return
 	}
 	if _, _ = c.Write(notice); !f.keepKicked {
-		_ = c.(*net.TCPConn).CloseWrite()
+		_ = c.(interface{ CloseWrite() error }).CloseWrite()
 	}
 }
 

@@ -16,20 +16,42 @@ func (s *swarm) take(l *link, p []byte) bool {
 		p = l.rest
 	}
 	for {
-		f, n, err := codec.Next(p, codec.MaxFrame)
-		if err != nil {
-			s.fail(l, FaultFrame, "user %q: %v", s.pop.userID(l.user), err)
+		n, ok := s.unit(l, p)
+		if !ok {
 			return false
 		}
 		if n == 0 {
 			l.rest = keep(l.rest, p)
 			return true
 		}
-		if !s.frame(l, f) {
-			return false
-		}
 		p = p[n:]
 	}
+}
+
+// unit handles the first message in p and returns its length, 0 if it is not all
+// there; false if it closed the link.
+func (s *swarm) unit(l *link, p []byte) (n int, ok bool) {
+	if l.state == linkGreeting {
+		n, err := s.tongue.greeted(p, l.index)
+		if err != nil {
+			s.fail(l, FaultLoginRefused, "user %q: %v", s.pop.userID(l.user), err)
+			return 0, false
+		}
+		return n, n == 0 || s.sendLogin(l)
+	}
+	h, err := s.tongue.next(p)
+	switch {
+	case err != nil:
+		s.fail(l, FaultFrame, "user %q: %v", s.pop.userID(l.user), err)
+		return 0, false
+	case h.n == 0:
+		return 0, true
+	case len(h.reply) > 0 && !s.send(l, h.reply):
+		return 0, false
+	case h.frame.Type == 0:
+		return h.n, true
+	}
+	return h.n, s.frame(l, h.frame)
 }
 
 // keep returns a buffer with the bytes of p, nil if there are none, so that an
@@ -159,7 +181,7 @@ func (s *swarm) beatNow(every time.Duration) {
 // sendBeat sends the heartbeat that is due and waits for its answer.
 func (s *swarm) sendBeat(l *link) {
 	now := s.now()
-	s.out = codec.AppendEmpty(s.out[:0], codec.TypeHeartbeat)
+	s.out = s.tongue.heartbeat(s.out[:0])
 	if !s.send(l, s.out) {
 		return
 	}
@@ -172,7 +194,7 @@ func (s *swarm) sendBeat(l *link) {
 // logoutNow sends a Logout and waits for LogoutOK and the close.
 func (s *swarm) logoutNow(l *link) {
 	now := s.now()
-	s.out = codec.AppendEmpty(s.out[:0], codec.TypeLogout)
+	s.out = s.tongue.logout(s.out[:0])
 	if !s.send(l, s.out) {
 		return
 	}
@@ -196,7 +218,7 @@ func (s *swarm) overdue(l *link) {
 	switch l.state {
 	case linkConnecting:
 		s.fail(l, FaultConnect, "user %q: not connected in %v", id, s.o.AnswerTimeout)
-	case linkLoggingIn:
+	case linkGreeting, linkLoggingIn, linkShaking:
 		s.fail(l, FaultLoginTimeout, "user %q: no answer in %v", id, s.o.AnswerTimeout)
 	case linkOnline:
 		if !s.quiet {

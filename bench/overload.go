@@ -106,7 +106,7 @@ func overload(ctx context.Context, o *StormOptions) (*Result, error) {
 	for n := r.n; n < r.n+o.Callers; n++ {
 		var m codec.Login
 		r.pop.login(n, &m)
-		s.frames[n] = codec.AppendLogin(nil, &m)
+		s.frames[n] = s.tongue.login(nil, &m)
 		r.calls.free <- n
 	}
 	res := &Result{Scenario: "storm", Started: time.Now()}

@@ -1,5 +1,6 @@
 # Sourced by the scripts of this folder: starts the built server on free ports of 127.0.0.1.
 # start_server [FLAGS] sets server (pid), admin, and to: the flags that lead rollcall-bench to it.
+# listener=ws or mqtt leads it to that listener instead of the native one.
 # check_server ends it by SIGTERM and fails if it exits other than 0 or has logged an error.
 start_server() {
   work=$(mktemp -d)
@@ -17,7 +18,7 @@ start_server() {
   [ -n "$line" ] || { echo "the server did not start:"; cat "$work/log"; exit 1; }
   addr() { sed -n "s/.* $1=\([^ ]*\).*/\1/p" <<<"$line"; }
   admin=http://$(addr admin)
-  to=(--target "$(addr native)" --api "http://$(addr api)" --admin-url "$admin" --server-pid "$server")
+  to=(--target "$(addr "${listener:-native}")" --api "http://$(addr api)" --admin-url "$admin" --server-pid "$server")
 }
 
 check_server() {

@@ -23,6 +23,8 @@ type swarm struct {
 	pop       *population
 	faults    *faults
 	target    unix.SockaddrInet4
+	tongue    tongue
+	shaker    *shaker       // nil without TLS
 	local     bool          // the target is on this machine: links come from many addresses
 	beatEvery time.Duration // at most this long between heartbeats; 0 = what the server says
 	epoll     int
@@ -48,9 +50,6 @@ type swarm struct {
 	timers timers
 	buf    []byte
 	out    []byte
-	plain  []byte // what TLS understood
-
-	wakeups wakeups // of TLS
 
 	// Owned by run; others may read them after run has ended.
 	login, logout, beat *hdrhistogram.Histogram
@@ -68,6 +67,9 @@ type linkState uint8
 const (
 	linkClosed linkState = iota
 	linkConnecting
+	linkShaking  // connected, the TLS handshake is under way elsewhere
+	linkDoomed   // was to be closed while shaking
+	linkGreeting // what opens the protocol was sent, the login comes when it is answered
 	linkLoggingIn
 	linkOnline
 	linkBeating // online, with a heartbeat to be answered
@@ -89,7 +91,7 @@ type link struct {
 	sent     time.Duration // when the last frame went out
 	interval time.Duration // of heartbeats
 	silence  time.Duration // after which the server takes the link for dead
-	tls      *secured      // nil without TLS
+	tls      *tlsEnd       // nil without TLS
 	rest     []byte        // of a frame that is not whole yet
 	crossing bool          // linkLeaving, linkSilent: a heartbeat's answer may still come
 }
@@ -107,21 +109,28 @@ func newSwarm(o *Options, pop *population, f *faults, n int) (*swarm, error) {
 	s := &swarm{
 		o: o, pop: pop, faults: f, epoll: epoll, begin: time.Now(),
 		target: unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}, local: a.Addr().IsLoopback(),
-		links: make([]link, n), buf: make([]byte, 64<<10),
+		tongue: newTongue(o.Protocol, o.Target), links: make([]link, n), buf: make([]byte, 64<<10),
 		login: newHistogram(), logout: newHistogram(), beat: newHistogram(),
 		loggedIn: func(*link) {}, ended: func(*link, bool) {},
 		notice:     func(*link, *codec.ForcedOffline) bool { return false },
 		turnedAway: func(*link, *codec.LoginRefused) bool { return false },
 		pardon:     func(*link, Fault) bool { return false },
 	}
-	if o.TLS != nil {
-		s.plain = make([]byte, 16<<10)
-		if err := s.listenWakeups(); err != nil {
-			return nil, fmt.Errorf("cannot make an eventfd: %w", err)
-		}
+	if o.TLS == nil {
+		return s, nil
+	}
+	if s.shaker, err = newShaker(o, n); err != nil {
+		return nil, err
+	}
+	e := unix.EpollEvent{Events: unix.EPOLLIN, Fd: shakerEvent}
+	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, s.shaker.wake, &e); err != nil {
+		return nil, fmt.Errorf("epoll: %w", err)
 	}
 	return s, nil
 }
+
+// shakerEvent stands in epoll's events for the shaker, where links have their index.
+const shakerEvent = -1
 
 // spareFiles is what the process needs besides links.
 const spareFiles = 100
@@ -160,8 +169,8 @@ func (s *swarm) run() error {
 			return fmt.Errorf("epoll: %w", err)
 		}
 		for i := range max(n, 0) {
-			if events[i].Fd == wakeIndex {
-				s.shaken()
+			if events[i].Fd == shakerEvent {
+				s.collect()
 				continue
 			}
 			s.ready(&s.links[events[i].Fd], events[i].Events)
@@ -269,32 +278,72 @@ func (s *swarm) ready(l *link, events uint32) {
 			return
 		}
 	}
-	if l.state != linkClosed && events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+	if l.state != linkClosed && !l.shaking() && events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		s.read(l)
 	}
 }
 
-// connected sends the login; false if the connection failed.
+// shaking reports whether the link's socket is in use elsewhere.
+func (l *link) shaking() bool { return l.state == linkShaking || l.state == linkDoomed }
+
+// connected begins TLS, or says the first words; false if the connection failed.
 func (s *swarm) connected(l *link) bool {
 	if code, err := unix.GetsockoptInt(int(l.fd), unix.SOL_SOCKET, unix.SO_ERROR); err != nil || code != 0 {
 		err := unix.Errno(code)
 		s.fail(l, FaultConnect, "connect: %v%s", err, hint(err))
 		return false
 	}
-	if s.o.TLS != nil {
-		l.state = linkLoggingIn
-		s.secure(l)
+	if s.shaker != nil {
+		l.state, l.tls = linkShaking, s.shaker.begin(l.index, int(l.fd))
 		return true
 	}
-	return s.sayLogin(l)
+	return s.hello(l)
 }
 
-func (s *swarm) sayLogin(l *link) bool {
+// collect takes over the links whose handshakes have ended.
+func (s *swarm) collect() {
+	var count [8]byte
+	_, _ = unix.Read(s.shaker.wake, count[:])
+	for {
+		select {
+		case e := <-s.shaker.done:
+			s.shaken(&s.links[e.index], e.err)
+		default:
+			return
+		}
+	}
+}
+
+// shaken goes on behind the handshake. What epoll told meanwhile is made up for.
+func (s *swarm) shaken(l *link, err error) {
+	doomed := l.state == linkDoomed
+	l.state = linkConnecting
+	switch {
+	case doomed:
+		s.close(l, false)
+	case err != nil:
+		s.fail(l, FaultConnect, "TLS handshake: %v", err)
+	case s.hello(l):
+		s.read(l)
+	}
+}
+
+// hello greets or sends the login; false if the connection failed.
+func (s *swarm) hello(l *link) bool {
+	if s.out = s.tongue.greet(s.out[:0], l.index); len(s.out) > 0 {
+		l.state = linkGreeting
+		return s.send(l, s.out)
+	}
+	return s.sendLogin(l)
+}
+
+// sendLogin sends the login; false if the connection failed.
+func (s *swarm) sendLogin(l *link) bool {
 	frame := s.frames[l.user]
 	if frame == nil {
 		var m codec.Login
 		s.pop.login(l.user, &m)
-		s.out = codec.AppendLogin(s.out[:0], &m)
+		s.out = s.tongue.login(s.out[:0], &m)
 		frame = s.out
 	}
 	l.state, l.sent = linkLoggingIn, s.now()
@@ -303,13 +352,7 @@ func (s *swarm) sayLogin(l *link) bool {
 
 // send writes p, which always fits into an empty socket buffer.
 func (s *swarm) send(l *link, p []byte) bool {
-	var n int
-	var err error
-	if l.tls != nil {
-		n, err = l.tls.conn.Write(p)
-	} else {
-		n, err = unix.Write(int(l.fd), p)
-	}
+	n, err := s.write(l, p)
 	if err == nil && n == len(p) {
 		return true
 	}
@@ -320,10 +363,25 @@ func (s *swarm) send(l *link, p []byte) bool {
 	return false
 }
 
+func (s *swarm) write(l *link, p []byte) (int, error) {
+	if l.tls != nil {
+		return l.tls.conn.Write(p)
+	}
+	return unix.Write(int(l.fd), p)
+}
+
+// receive reads into buf; EAGAIN if there is nothing.
+func (s *swarm) receive(l *link) (int, error) {
+	if l.tls != nil {
+		return l.tls.receive(s.buf)
+	}
+	return unix.Read(int(l.fd), s.buf)
+}
+
 // read takes in all there is and handles each whole frame.
 func (s *swarm) read(l *link) {
 	for {
-		n, err := unix.Read(int(l.fd), s.buf)
+		n, err := s.receive(l)
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			return
@@ -336,13 +394,6 @@ func (s *swarm) read(l *link) {
 			s.gone(l, "end of stream")
 			return
 		}
-		if l.tls != nil {
-			l.tls.feed(s.buf[:n])
-			if !s.readTLS(l) {
-				return
-			}
-			continue
-		}
 		if !s.take(l, s.buf[:n]) {
 			return
 		}
@@ -351,10 +402,13 @@ func (s *swarm) read(l *link) {
 
 // gone handles the server's end of the link.
 func (s *swarm) gone(l *link, how string) {
-	switch l.state {
-	case linkLeft, linkSilent:
+	switch {
+	case l.state == linkLeft, l.state == linkSilent:
 		s.close(l, true)
-	case linkConnecting:
+	case l.state == linkLeaving && s.tongue.silentLogout():
+		record(s.logout, s.now()-l.sent)
+		s.close(l, true)
+	case l.state == linkConnecting:
 		s.fail(l, FaultConnect, "%s", how)
 	default:
 		s.fail(l, FaultClosed, "user %q: %s", s.pop.userID(l.user), how)
@@ -387,15 +441,16 @@ func (s *swarm) leave(l *link, state linkState) (beating bool) {
 func (l *link) live() bool { return l.state == linkOnline || l.state == linkBeating }
 
 func (s *swarm) close(l *link, clean bool) {
-	s.leave(l, linkClosed)
-	if l.tls != nil {
-		l.tls.stop()
-		l.tls = nil
+	if l.shaking() {
+		_ = unix.Shutdown(int(l.fd), unix.SHUT_RDWR)
+		l.state = linkDoomed
+		return
 	}
+	s.leave(l, linkClosed)
 	if l.fd >= 0 {
 		unix.Close(int(l.fd))
 	}
-	l.fd, l.rest, l.due = -1, nil, 0
+	l.fd, l.tls, l.rest, l.due = -1, nil, nil, 0
 	s.free = append(s.free, l.index)
 	s.ended(l, clean)
 }
@@ -408,22 +463,24 @@ func (l *link) reset() {
 // kill ends every link by RST, as a crash of the client's machine would. It is
 // called after run, and closes the epoll.
 func (s *swarm) kill() (killed int) {
+	if s.shaker != nil {
+		for i := range s.links[:s.used] {
+			if l := &s.links[i]; l.shaking() {
+				_ = unix.Shutdown(int(l.fd), unix.SHUT_RDWR)
+			}
+		}
+		s.shaker.stop()
+	}
 	for i := range s.links[:s.used] {
 		l := &s.links[i]
 		if l.state == linkClosed {
 			continue
 		}
 		l.reset()
-		if l.tls != nil {
-			l.tls.stop()
-		}
 		unix.Close(int(l.fd))
 		l.state, l.fd = linkClosed, -1
 		killed++
 	}
 	unix.Close(s.epoll)
-	if s.o.TLS != nil {
-		s.wakeups.close()
-	}
 	return killed
 }

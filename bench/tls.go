@@ -2,208 +2,174 @@ package bench
 
 import (
 	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// secured is the TLS of a link: crypto/tls over the link's socket. The swarm's
-// goroutine reads the socket and hands on what came. The handshake has a
-// goroutine of its own, which waits for it; then the swarm reads and writes by
-// itself, and a read that finds nothing is told so by a temporary error.
-type secured struct {
-	// Immutable after secure.
-	conn *tls.Conn
-	fd   int
-	done func() // called by the handshake's goroutine when it is over
+// TLS of a swarm's links. crypto/tls cannot leave off in the middle of a
+// handshake, so those run on a few goroutines, which wait for the server in them;
+// once it is done a link is back on the swarm's goroutine, where reading leaves
+// off when there is nothing to read.
 
-	// Guarded by mu.
-	mu   sync.Mutex
-	come *sync.Cond
-	in   []byte
-	end  bool  // nothing more will come
-	up   bool  // the handshake is over
-	err  error // and failed
+// handshakers is how many handshakes are under way at once.
+const handshakers = 16
+
+// shaker does the handshakes of a swarm.
+type shaker struct {
+	config  *tls.Config
+	timeout time.Duration
+	work    chan *tlsEnd
+	done    chan *tlsEnd
+	wake    int // eventfd that says that done has something
+	wg      sync.WaitGroup
 }
 
-// secure begins the handshake of a link that is connected.
-func (s *swarm) secure(l *link) {
-	t := &secured{fd: int(l.fd)}
-	t.come = sync.NewCond(&t.mu)
-	t.conn = tls.Client(t, s.o.TLS)
-	index := l.index
-	t.done = func() { s.wake(index, t) }
-	l.tls = t
-	go t.handshake()
-}
-
-func (t *secured) handshake() {
-	err := t.conn.Handshake()
-	t.mu.Lock()
-	t.up, t.err = true, err
-	t.mu.Unlock()
-	t.done()
-}
-
-// feed takes what the socket gave.
-func (t *secured) feed(p []byte) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.in = append(t.in, p...)
-	t.come.Signal()
-}
-
-// stop ends a handshake that waits.
-func (t *secured) stop() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.end = true
-	t.come.Signal()
-}
-
-func (t *secured) state() (up bool, err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.up, t.err
-}
-
-// Read implements net.Conn.
-func (t *secured) Read(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for len(t.in) == 0 && !t.end && !t.up {
-		t.come.Wait()
-	}
-	switch {
-	case len(t.in) == 0 && t.end:
-		return 0, net.ErrClosed
-	case len(t.in) == 0:
-		return 0, notYet{}
-	}
-	n := copy(p, t.in)
-	if t.in = t.in[n:]; len(t.in) == 0 {
-		t.in = nil
-	}
-	return n, nil
-}
-
-// Write implements net.Conn. What a client says fits into an empty socket buffer.
-// Once stop was called the socket's number may be another link's.
-func (t *secured) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.end {
-		return 0, net.ErrClosed
-	}
-	n, err := unix.Write(t.fd, p)
-	if err == nil && n < len(p) {
-		err = unix.EAGAIN
-	}
-	return max(n, 0), err
-}
-
-// notYet is a net.Error after which a tls.Conn goes on.
-type notYet struct{}
-
-func (notYet) Error() string   { return "nothing came yet" }
-func (notYet) Timeout() bool   { return true }
-func (notYet) Temporary() bool { return true }
-
-func (t *secured) Close() error                     { return nil }
-func (t *secured) LocalAddr() net.Addr              { return nil }
-func (t *secured) RemoteAddr() net.Addr             { return nil }
-func (t *secured) SetDeadline(time.Time) error      { return nil }
-func (t *secured) SetReadDeadline(time.Time) error  { return nil }
-func (t *secured) SetWriteDeadline(time.Time) error { return nil }
-
-// finished is a link whose handshake is over; the link may have ended meanwhile.
-type finished struct {
+// tlsEnd is a link's end of TLS.
+type tlsEnd struct {
 	index uint32
-	tls   *secured
+	raw   *fdConn
+	conn  *tls.Conn
+	err   error // of the handshake
 }
 
-// wakeups are the handshakes that are over, and how the swarm learns of them.
-type wakeups struct {
-	eventfd int
-
-	// Guarded by mu.
-	mu     sync.Mutex
-	over   []finished
-	closed bool
-}
-
-// close ends the wakeups; handshakes may end later.
-func (w *wakeups) close() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.closed = true
-	unix.Close(w.eventfd)
-}
-
-// wakeIndex is the eventfd among the links of the epoll.
-const wakeIndex = -1
-
-// listenWakeups makes the swarm's epoll tell of handshakes.
-func (s *swarm) listenWakeups() (err error) {
-	if s.wakeups.eventfd, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
-		return err
+// newShaker prepares the handshakes of up to n links at once.
+func newShaker(o *Options, n int) (*shaker, error) {
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make an eventfd: %w", err)
 	}
-	e := unix.EpollEvent{Events: unix.EPOLLIN, Fd: wakeIndex}
-	return unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, s.wakeups.eventfd, &e)
-}
-
-// wake hands a finished handshake to the swarm. Any goroutine.
-func (s *swarm) wake(index uint32, t *secured) {
-	s.wakeups.mu.Lock()
-	defer s.wakeups.mu.Unlock()
-	if s.wakeups.closed {
-		return
-	}
-	s.wakeups.over = append(s.wakeups.over, finished{index, t})
-	_, _ = unix.Write(s.wakeups.eventfd, []byte{1, 0, 0, 0, 0, 0, 0, 0})
-}
-
-// shaken logs the links in whose handshakes are over.
-func (s *swarm) shaken() {
-	var count [8]byte
-	_, _ = unix.Read(s.wakeups.eventfd, count[:])
-	s.wakeups.mu.Lock()
-	over := s.wakeups.over
-	s.wakeups.over = nil
-	s.wakeups.mu.Unlock()
-	for _, f := range over {
-		l := &s.links[f.index]
-		if l.tls != f.tls {
-			continue // it has ended
-		}
-		if _, err := f.tls.state(); err != nil {
-			s.fail(l, FaultConnect, "TLS: %v", err)
-			continue
-		}
-		if s.sayLogin(l) {
-			s.readTLS(l)
+	config := o.TLS.Clone()
+	if config.ServerName == "" {
+		if a, err := netip.ParseAddrPort(o.Target); err == nil {
+			config.ServerName = a.Addr().String()
 		}
 	}
+	s := &shaker{config: config, timeout: o.AnswerTimeout, work: make(chan *tlsEnd, n), done: make(chan *tlsEnd, n), wake: wake}
+	for range handshakers {
+		s.wg.Go(s.run)
+	}
+	return s, nil
 }
 
-// readTLS takes in what TLS has understood; false if the link has ended.
-func (s *swarm) readTLS(l *link) bool {
-	if up, _ := l.tls.state(); !up {
-		return true
+func (s *shaker) run() {
+	for e := range s.work {
+		e.err = e.conn.Handshake()
+		e.raw.deadline = time.Time{}
+		s.done <- e
+		_, _ = unix.Write(s.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 	}
+}
+
+// begin takes a connected socket.
+func (s *shaker) begin(index uint32, fd int) *tlsEnd {
+	raw := &fdConn{fd: fd, deadline: time.Now().Add(s.timeout)}
+	e := &tlsEnd{index: index, raw: raw, conn: tls.Client(raw, s.config)}
+	s.work <- e
+	return e
+}
+
+// stop waits for the handshakes that are under way; their sockets have been shut down.
+func (s *shaker) stop() {
+	close(s.work)
+	s.wg.Wait()
+	unix.Close(s.wake)
+}
+
+// receive reads into buf what the server has said; EAGAIN if there is nothing more.
+func (e *tlsEnd) receive(buf []byte) (int, error) {
+	n, err := e.conn.Read(buf)
+	switch {
+	case n > 0:
+		return n, nil
+	case errors.Is(err, errAgain):
+		return 0, unix.EAGAIN
+	case errors.Is(err, io.EOF):
+		return 0, nil
+	}
+	return 0, err
+}
+
+// fdConn is a socket that does not block as a net.Conn. With a deadline it waits
+// until then for what it cannot do at once; without one reading says errAgain.
+type fdConn struct {
+	fd       int
+	deadline time.Time
+}
+
+// errAgain is what crypto/tls takes for no end: it may be asked again.
+var errAgain net.Error = again{}
+
+type again struct{}
+
+func (again) Error() string   { return "nothing to read" }
+func (again) Timeout() bool   { return true }
+func (again) Temporary() bool { return true }
+
+func (c *fdConn) Read(p []byte) (int, error) {
 	for {
-		n, err := l.tls.conn.Read(s.plain)
-		if n > 0 && !s.take(l, s.plain[:n]) {
-			return false
-		}
-		if _, wait := err.(notYet); wait { //nolint:errorlint // tls.Conn gives it as it is
-			return true
-		}
-		if err != nil {
-			s.gone(l, "TLS: "+err.Error())
-			return false
+		n, err := unix.Read(c.fd, p)
+		switch {
+		case err == nil && n == 0:
+			return 0, io.EOF
+		case err == nil:
+			return n, nil
+		case errors.Is(err, unix.EINTR):
+		case !errors.Is(err, unix.EAGAIN):
+			return 0, err
+		case c.deadline.IsZero():
+			return 0, errAgain
+		default:
+			if err := c.await(unix.POLLIN); err != nil {
+				return 0, err
+			}
 		}
 	}
 }
+
+// Write waits where it must: records of a link's few bytes fit into an empty socket buffer.
+func (c *fdConn) Write(p []byte) (int, error) {
+	for done := 0; done < len(p); {
+		n, err := unix.Write(c.fd, p[done:])
+		switch {
+		case err == nil:
+			done += n
+		case errors.Is(err, unix.EINTR):
+		case !errors.Is(err, unix.EAGAIN) || c.deadline.IsZero():
+			return done, err
+		default:
+			if err := c.await(unix.POLLOUT); err != nil {
+				return done, err
+			}
+		}
+	}
+	return len(p), nil
+}
+
+// await waits until the socket is ready or the deadline is over.
+func (c *fdConn) await(events int16) error {
+	left := time.Until(c.deadline)
+	if left <= 0 {
+		return fmt.Errorf("not done in time")
+	}
+	_, err := unix.Poll([]unix.PollFd{{Fd: int32(c.fd), Events: events}}, int(left.Milliseconds())+1)
+	if errors.Is(err, unix.EINTR) {
+		return nil
+	}
+	return err
+}
+
+// What crypto/tls does not need of a net.Conn.
+
+func (c *fdConn) Close() error                     { return nil }
+func (c *fdConn) LocalAddr() net.Addr              { return nil }
+func (c *fdConn) RemoteAddr() net.Addr             { return nil }
+func (c *fdConn) SetDeadline(time.Time) error      { return nil }
+func (c *fdConn) SetReadDeadline(time.Time) error  { return nil }
+func (c *fdConn) SetWriteDeadline(time.Time) error { return nil }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 
+	"github.com/rollcall-im/rollcall/codec"
 	"github.com/rollcall-im/rollcall/codec/mqtt"
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/presence"
@@ -178,8 +179,8 @@ func (l *Loop) publishChange(s *Session, c *directory.Change) bool {
 	return true
 }
 
-// loseChanges ends the links that may have missed a change. It is rare enough to
-// look at all of them at once.
+// loseChanges ends the links that may have missed a change, each with a time of its
+// own to come back. It is rare enough to look at all of them at once.
 func (l *Loop) loseChanges() {
 	l.changesLost.Store(false) // first: a change that is lost from here on asks again
 	for slot, k := range l.mqtt {
@@ -187,11 +188,9 @@ func (l *Loop) loseChanges() {
 		if k.sub == nil && k.pending == nil || s.state != stateOnline {
 			continue
 		}
-		if d, ok := s.speaks().(mqttLink); ok {
-			fx := l.effects()
-			s.refuseMQTT(l, d.v, tooMuch("changes of the user's presence were lost, connect and subscribe anew"), fx)
-			l.apply(s, fx)
-		}
+		fx := l.effects()
+		s.fault(codec.CodeOverloaded, "changes of the user's presence were lost, connect and subscribe anew", fx)
+		l.apply(s, fx)
 	}
 }
 

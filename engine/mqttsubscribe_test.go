@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rollcall-im/rollcall/codec"
 	"github.com/rollcall-im/rollcall/codec/mqtt"
 	"github.com/rollcall-im/rollcall/internal/directory"
 	"github.com/rollcall-im/rollcall/internal/presence"
@@ -427,7 +428,11 @@ func TestMQTTChangesAreBounded(t *testing.T) {
 			k.wantStatus(false)
 		}
 		if lost {
-			k.wantEnd(0x97)
+			p := propsOf(k.wantEnd(0x89)) // it is the server's fault: come back, but not all at once
+			if p["code"] != decimal(uint32(codec.CodeOverloaded)) || p["may-reconnect"] != "true" || p["retry-after-ms"] == "" {
+				t.Errorf("DISCONNECT with %v", p)
+			}
+			r.wantCloses(closeOverloaded, 1)
 		} else {
 			k.wantNothing()
 			k.wantState("online")

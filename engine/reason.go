@@ -26,6 +26,7 @@ const (
 	closeLoginTimeout
 	closeCrowdedOut
 	closeAddressLimited
+	closeOverloaded
 	closeDecideTimeout
 	closeLeaveTimeout
 	closeAnotherLogin
@@ -56,6 +57,7 @@ var closeReasonNames = [numCloseReasons]string{
 	closeLoginTimeout:   "login_timeout",       // no login in time
 	closeCrowdedOut:     "crowded_out",         // gave its place to a newer link before its login
 	closeAddressLimited: "address_limited",     // its address, known late, has too many links
+	closeOverloaded:     "overloaded",          // the node could not keep up with what the link needs
 	closeDecideTimeout:  "decide_timeout",      // the Directory did not answer the login in time
 	closeLeaveTimeout:   "leave_timeout",       // the Directory did not answer the logout in time
 	closeAnotherLogin:   "another_login",
@@ -85,8 +87,8 @@ func lostBy(err error) closeReason {
 	return closeError
 }
 
-// faultReason tells the reason of a link that is closed with code c for a fault
-// of the client.
+// faultReason tells the reason of a link that is closed with code c, which is
+// mostly for a fault of the client.
 func faultReason(c codec.Code) closeReason {
 	switch c {
 	case codec.CodeLoginTimeout:
@@ -95,6 +97,8 @@ func faultReason(c codec.Code) closeReason {
 		return closeSlowSender
 	case codec.CodeSigEnded:
 		return closeSigEnded
+	case codec.CodeOverloaded:
+		return closeOverloaded
 	case codec.CodeServerDraining:
 		return closeDraining
 	}

@@ -253,6 +253,20 @@ func TestTLSRefused(t *testing.T) {
 	}
 }
 
+// Who is refused a link is told nothing where TLS is spoken: it could be said in
+// the clear only.
+func TestTLSRefusedAtAccept(t *testing.T) {
+	s := startServer(t, withTLS, func(o *Options) { o.MaxLinks = 1 })
+	s.dialTLS(t, "native-tls", clientTLS(tls.VersionTLS13)).login("alice")
+	k := dialAddr(t, s.Addr("native-tls"))
+	if said, _ := io.ReadAll(k.conn); len(said) > 0 { // however it ends
+		t.Errorf("told %q in the clear", said)
+	}
+	if n := s.set.Counter(`rollcall_refused_total{reason="full"}`).Get(); n != 1 {
+		t.Errorf("%d refusals counted", n)
+	}
+}
+
 // A stop in the midst of handshakes leaves nothing behind: main_test looks for goroutines.
 func TestTLSShutdown(t *testing.T) {
 	s := startServer(t, withTLS)

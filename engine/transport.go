@@ -36,20 +36,19 @@ type rawConn interface {
 
 // newTransport returns what the link of a new connection needs, nil for a plain one.
 func newTransport(l *Loop, raw rawConn, listener int) *transport {
-	awaits := l.core.o.Listeners[listener].expectsProxy(raw.RemoteAddr())
-	t := transport{loop: l, raw: raw, awaits: awaits}
-	if !awaits {
-		t.addr = raw.RemoteAddr()
-	}
-	if server := l.core.secure[listener]; server != nil {
-		x := &secure{transport: t}
+	awaits, server := l.core.o.Listeners[listener].expectsProxy(raw.RemoteAddr()), l.core.secure[listener]
+	switch {
+	case server != nil:
+		x := &secure{transport: transport{loop: l, raw: raw, awaits: awaits}}
+		if !awaits {
+			x.addr = raw.RemoteAddr()
+		}
 		x.tls, x.link = x, server.Link(x)
 		return &x.transport
+	case awaits:
+		return &transport{loop: l, raw: raw, awaits: true}
 	}
-	if !awaits {
-		return nil
-	}
-	return &t
+	return nil
 }
 
 // expectsProxy reports whether links from a must begin with a PROXY header. From

@@ -372,6 +372,7 @@ func TestWSPartialsBound(t *testing.T) {
 	}
 	links[2].send(long[:most]...)
 	links[2].wantAnswers(dies(codec.CodeOverloaded)...)
+	r.wantCloses(closeOverloaded, 1)
 	links[2].wantState("draining")
 	links[2].fin()
 	if n := r.core.m.partialsFull.Get(); n != 1 {

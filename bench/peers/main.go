@@ -4,6 +4,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -26,6 +27,7 @@ import (
 type peer struct {
 	name string
 	does string // what a login is there
+	tls  bool   // clients do a full TLS handshake first
 	// command starts the server on addr; dir is an empty folder for its files. Nil:
 	// serve runs in a child of this program.
 	command func(addr, dir string) (*exec.Cmd, error)
@@ -49,13 +51,14 @@ func main() {
 	flag.IntVar(&r.low, "low", 2000, "links of the first plateau")
 	flag.IntVar(&r.high, "high", 16_000, "links of the second plateau")
 	flag.IntVar(&r.rounds, "rounds", 3, "rounds; figures are medians")
+	file := flag.String("json", "", "write the figures of all rounds to this `file`")
 	flag.DurationVar(&r.settle, "settle", 4*time.Second, "how long links are idle before memory is read")
 	flag.Parse()
 	if r.low < 1 || r.high <= r.low || r.rounds < 1 || flag.NArg() > 0 {
 		fmt.Fprintln(os.Stderr, "peers: --low must be at least 1, --high more, --rounds at least 1, and there are no arguments")
 		os.Exit(2)
 	}
-	if err := r.all(*only); err != nil {
+	if err := r.all(*only, *file); err != nil {
 		fmt.Fprintln(os.Stderr, "peers:", err)
 		os.Exit(1)
 	}
@@ -93,23 +96,31 @@ type run struct {
 
 // figures are what a peer's server has used.
 type figures struct {
-	bytesPerLink float64
-	loginUS      float64 // CPU
-	idleShare    float64 // CPU of all links idle, share of one core
-	rssFull      int64
+	BytesPerLink float64 `json:"bytes_per_link"`
+	LoginUS      float64 `json:"login_cpu_us"`
+	IdleShare    float64 `json:"idle_cpu_share"` // CPU of all links idle, share of one core
+	RSSFull      int64   `json:"rss_full_bytes"`
 }
 
-func (r *run) all(only string) error {
-	list := peers
-	if only != "" {
-		list = nil
-		for name := range strings.SplitSeq(only, ",") {
-			p, err := find(name)
-			if err != nil {
-				return err
-			}
-			list = append(list, p)
+// pick returns the peers of these names, all if there are none.
+func pick(only string) (list []*peer, err error) {
+	if only == "" {
+		return peers, nil
+	}
+	for name := range strings.SplitSeq(only, ",") {
+		p, err := find(name)
+		if err != nil {
+			return nil, err
 		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+func (r *run) all(only, file string) error {
+	list, err := pick(only)
+	if err != nil {
+		return err
 	}
 	got := make(map[*peer][]figures)
 	for round := range r.rounds { // peers in turn, so that what else the machine does meets all of them
@@ -119,9 +130,15 @@ func (r *run) all(only string) error {
 				return fmt.Errorf("%s: %w", p.name, err)
 			}
 			got[p] = append(got[p], f)
-			fmt.Fprintf(os.Stderr, "round %d: %-10s %6.0f bytes per idle link, %5.1f us CPU per login\n", round+1, p.name, f.bytesPerLink, f.loginUS)
+			fmt.Fprintf(os.Stderr, "round %d: %-17s %6.0f bytes per idle link, %5.1f us CPU per login\n", round+1, p.name, f.BytesPerLink, f.LoginUS)
 		}
 	}
+	r.table(list, got)
+	return r.write(file, list, got)
+}
+
+// table prints the medians.
+func (r *run) table(list []*peer, got map[*peer][]figures) {
 	fmt.Printf("| peer | bytes per idle link | CPU per login, us | memory at %d links, MB | CPU of idle links, %% of a core | a login is |\n| --- | --- | --- | --- | --- | --- |\n", r.high)
 	for _, p := range list {
 		med := func(of func(figures) float64) float64 {
@@ -133,11 +150,36 @@ func (r *run) all(only string) error {
 			return v[len(v)/2]
 		}
 		fmt.Printf("| %s | %.0f | %.1f | %.1f | %.2f | %s |\n", p.name,
-			med(func(f figures) float64 { return f.bytesPerLink }), med(func(f figures) float64 { return f.loginUS }),
-			med(func(f figures) float64 { return float64(f.rssFull) / 1e6 }), med(func(f figures) float64 { return 100 * f.idleShare }), p.does)
+			med(func(f figures) float64 { return f.BytesPerLink }), med(func(f figures) float64 { return f.LoginUS }),
+			med(func(f figures) float64 { return float64(f.RSSFull) / 1e6 }), med(func(f figures) float64 { return 100 * f.IdleShare }), p.does)
 	}
-	fmt.Printf("\nSlope of anonymous memory between %d and %d links, CPU of the server's process from /proc, medians of %d rounds, each with a new process.\n", r.low, r.high, r.rounds)
-	return nil
+	fmt.Printf("\nSlope of anonymous memory between %d and %d links, CPU of the server's process from /proc; rounds, each with a new process, whose medians these are: %d.\n", r.low, r.high, r.rounds)
+}
+
+// write writes every round's figures, unless the file has no name.
+func (r *run) write(file string, list []*peer, got map[*peer][]figures) error {
+	if file == "" {
+		return nil
+	}
+	type result struct {
+		Peer   string    `json:"peer"`
+		Login  string    `json:"login"`
+		TLS    bool      `json:"tls"`
+		Rounds []figures `json:"rounds"`
+	}
+	out := struct {
+		Low   int      `json:"low_links"`
+		High  int      `json:"high_links"`
+		Peers []result `json:"peers"`
+	}{Low: r.low, High: r.high}
+	for _, p := range list {
+		out.Peers = append(out.Peers, result{p.name, p.does, p.tls, got[p]})
+	}
+	text, err := json.MarshalIndent(out, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(text, '\n'), 0o644)
 }
 
 // one runs a peer once.
@@ -174,10 +216,10 @@ func (r *run) one(p *peer) (f figures, err error) {
 		return f, fmt.Errorf("has closed %d of %d links that were to be idle", gone, r.high)
 	}
 	n := float64(r.high - r.low)
-	f.bytesPerLink = float64(end.anon-low.anon) / n
-	f.loginUS = float64((full.cpu - low.cpu).Microseconds()) / n
-	f.idleShare = (end.cpu - full.cpu).Seconds() / r.settle.Seconds()
-	f.rssFull = end.anon
+	f.BytesPerLink = float64(end.anon-low.anon) / n
+	f.LoginUS = float64((full.cpu - low.cpu).Microseconds()) / n
+	f.IdleShare = (end.cpu - full.cpu).Seconds() / r.settle.Seconds()
+	f.RSSFull = end.anon
 	return f, nil
 }
 
@@ -227,7 +269,11 @@ func (c *clients) open(i int) (net.Conn, error) {
 		return nil, err
 	}
 	_ = conn.SetDeadline(time.Now().Add(answerTimeout))
-	if err := c.p.login(conn, i); err != nil {
+	over, err := handshake(c.p, conn)
+	if err == nil {
+		err = c.p.login(over, i)
+	}
+	if err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("login %d: %w", i, err)
 	}

@@ -8,7 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -20,23 +19,29 @@ import (
 
 // common are the flags of all scenarios.
 type common struct {
-	o         bench.Options
-	app       uint64
-	keyFile   string
-	platforms string
-	json      string
-	every     time.Duration
-	help      io.Writer
+	o        bench.Options
+	app      uint64
+	keyFile  string
+	protocol string
 
 	tls, insecure, resume bool
 	ca                    string
+	platforms             string
+	json                  string
+	every                 time.Duration
+	help                  io.Writer
 }
 
 func newFlags(name string, c *common) *flag.FlagSet {
 	f := flag.NewFlagSet("rollcall-bench "+name, flag.ContinueOnError)
 	f.SetOutput(io.Discard) // an error is told once, by main
 	f.Usage = func() {}
-	f.StringVar(&c.o.Target, "target", "127.0.0.1:7700", "native listener, IPv4 `address:port`")
+	f.StringVar(&c.protocol, "protocol", "native", "what links speak: native, ws, ws-json or mqtt (5.0)")
+	f.BoolVar(&c.tls, "tls", false, "links speak TLS; the server's certificate must be good for the target's address")
+	f.StringVar(&c.ca, "tls-ca", "", "PEM `file` with the authorities to trust, instead of the system's")
+	f.BoolVar(&c.insecure, "tls-insecure", false, "take any certificate")
+	f.BoolVar(&c.resume, "tls-resume", false, "links resume the session of one before, where they can")
+	f.StringVar(&c.o.Target, "target", "", "listener of the protocol, IPv4 `address:port` (default: 127.0.0.1 and the protocol's port)")
 	f.StringVar(&c.o.API, "api", "http://127.0.0.1:7780", "base `URL` of the REST API")
 	f.Uint64Var(&c.app, "app", bench.DevApp, "`SDKAppID`")
 	f.StringVar(&c.o.Key, "key", "", "the app's key (default: the demo app's)")
@@ -51,10 +56,6 @@ func newFlags(name string, c *common) *flag.FlagSet {
 	f.DurationVar(&c.o.SettleTimeout, "settle-timeout", 10*time.Second, "how long the server may take to show a logout or a death")
 	f.IntVar(&c.o.ServerPID, "server-pid", 0, "measure CPU and memory of this process")
 	f.DurationVar(&c.every, "progress", 0, "print a line of progress this often; 0 = one line that overwrites itself, on a terminal only")
-	f.BoolVar(&c.tls, "tls", false, "links speak TLS; --target is the listener that does (port 8700)")
-	f.StringVar(&c.ca, "tls-ca", "", "PEM `file` with the authorities to trust, instead of the system's")
-	f.BoolVar(&c.insecure, "tls-insecure", false, "take any certificate")
-	f.BoolVar(&c.resume, "tls-resume", false, "links resume the session of one before, where they can")
 	f.StringVar(&c.json, "json", "", "write the result to this `file`, - for standard output")
 	return f
 }
@@ -75,12 +76,16 @@ func (c *common) parse(f *flag.FlagSet, args []string) error {
 	if c.app == 0 || c.app > 1<<32-1 {
 		return fmt.Errorf("--app %d is no SDKAppID", c.app)
 	}
-	if err := c.readTLS(); err != nil {
-		return err
-	}
 	c.o.App = uint32(c.app)
 	if err := c.readKey(); err != nil {
 		return err
+	}
+	if err := c.setTLS(); err != nil {
+		return err
+	}
+	var err error
+	if c.o.Protocol, err = bench.ParseProtocol(c.protocol); err != nil {
+		return fmt.Errorf("--protocol: %w", err)
 	}
 	for name := range strings.SplitSeq(c.platforms, ",") {
 		if name == "" && c.platforms == "" {
@@ -95,18 +100,15 @@ func (c *common) parse(f *flag.FlagSet, args []string) error {
 	return nil
 }
 
-func (c *common) readTLS() error {
+// setTLS makes the options of TLS, if it is wanted.
+func (c *common) setTLS() error {
 	if !c.tls {
 		if c.ca != "" || c.insecure || c.resume {
 			return errors.New("--tls-ca, --tls-insecure and --tls-resume need --tls")
 		}
 		return nil
 	}
-	host, _, err := net.SplitHostPort(c.o.Target)
-	if err != nil {
-		return fmt.Errorf("--target: %w", err)
-	}
-	c.o.TLS = &tls.Config{ServerName: host, InsecureSkipVerify: c.insecure} //nolint:gosec // the flag says so
+	c.o.TLS = &tls.Config{InsecureSkipVerify: c.insecure} //nolint:gosec // the flag says so
 	if c.resume {
 		c.o.TLS.ClientSessionCache = tls.NewLRUClientSessionCache(0)
 	}

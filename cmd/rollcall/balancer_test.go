@@ -18,6 +18,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/rollcall-im/rollcall/bench"
 	"github.com/rollcall-im/rollcall/codec"
 	"github.com/rollcall-im/rollcall/internal/config"
 	"github.com/rollcall-im/rollcall/internal/usersig"
@@ -283,8 +284,8 @@ func (h *haproxy) wait(t *testing.T, listener string, ok func(map[string]string)
 	t.Fatalf("HAProxy thinks of the nodes %v; it says:\n%s", last, h.log)
 }
 
-// loginFrom logs in from an address of the loopback net, and returns what the console says of the link.
-func loginFrom(t *testing.T, host, addr, user string) (*testLink, netip.AddrPort) {
+// loginFrom logs in from an address of the loopback net, and returns the link and its own address.
+func loginFrom(t *testing.T, p bench.Protocol, host, addr, user string) (*testLink, netip.AddrPort) {
 	t.Helper()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(host)}, Timeout: deadline}
 	conn, err := d.Dial("tcp", addr)
@@ -297,14 +298,11 @@ func loginFrom(t *testing.T, host, addr, user string) (*testLink, netip.AddrPort
 		t.Fatal(err)
 	}
 	m := codec.Login{SDKAppID: devApp, UserID: []byte(user), UserSig: []byte(sig), Platform: codec.Android, DeviceID: []byte("dev-" + user)}
-	if _, err := conn.Write(codec.AppendLogin(nil, &m)); err != nil {
-		t.Fatal(err)
+	_ = conn.SetDeadline(time.Now().Add(deadline))
+	if err := bench.LogIn(conn, p, &m); err != nil {
+		t.Fatalf("%s by %s: %v", user, p, err)
 	}
-	l := &testLink{conn: conn, user: user}
-	if f, err := l.next(); err != nil || f.Type != codec.TypeLoginOK {
-		t.Fatalf("%s got %v, %v", user, f.Type, err)
-	}
-	return l, conn.LocalAddr().(*net.TCPAddr).AddrPort()
+	return &testLink{conn: conn, user: user}, conn.LocalAddr().(*net.TCPAddr).AddrPort()
 }
 
 // linkOf is the address and listener that the console shows for the user's link, "" if the node has none.
@@ -342,9 +340,10 @@ func linkOf(t *testing.T, s *server, user string) (addr, listener string) {
 // they come from, health checks pass without a trace, and a node that stops gets no
 // more links.
 func TestHAProxy(t *testing.T) {
+	behind := []string{"--proxy-networks", "127.0.0.1"}
 	nodes := []*server{
-		running(t, startServer, "--proxy-networks", "127.0.0.1"),
-		running(t, startServer, "--proxy-networks", "127.0.0.1"),
+		running(t, startServer, behind...),
+		running(t, startServer, behind...),
 	}
 	h := startHAProxy(t, nodes)
 	const well = "UP L7OK"
@@ -353,7 +352,7 @@ func TestHAProxy(t *testing.T) {
 	perNode := [2]int{}
 	for i := range 4 {
 		user := fmt.Sprintf("user-%d", i)
-		l, from := loginFrom(t, fmt.Sprintf("127.0.0.%d", 10+i), h.addr["native"], user)
+		l, from := loginFrom(t, bench.Native, fmt.Sprintf("127.0.0.%d", 10+i), h.addr["native"], user)
 		for n, s := range nodes {
 			if addr, listener := linkOf(t, s, user); addr != "" {
 				perNode[n]++
@@ -367,9 +366,19 @@ func TestHAProxy(t *testing.T) {
 	if perNode != [2]int{2, 2} { // leastconn
 		t.Errorf("links per node: %v", perNode)
 	}
+	for listener, p := range map[string]bench.Protocol{"ws": bench.WS, "mqtt": bench.MQTT} {
+		_, from := loginFrom(t, p, "127.0.0.30", h.addr[listener], listener+"-user")
+		addr, name := linkOf(t, nodes[0], listener+"-user")
+		if addr == "" {
+			addr, name = linkOf(t, nodes[1], listener+"-user")
+		}
+		if addr != from.String() || name != listener {
+			t.Errorf("the console shows %s at %s, it is %s at %s", addr, name, from, listener)
+		}
+	}
 	for _, s := range nodes {
 		text := get(t, "http://"+s.addr["admin"]+"/metrics")
-		if !strings.Contains(text, `rollcall_proxy_headers_total{kind="v2"} 2`) || regexp.MustCompile(`rollcall_(proxy_refused_total|closes_total)\{.*\} [1-9]`).MatchString(text) {
+		if !strings.Contains(text, `rollcall_proxy_headers_total{kind="v2"} `) || regexp.MustCompile(`rollcall_(proxy_refused_total|closes_total)\{.*\} [1-9]`).MatchString(text) {
 			t.Errorf("metrics:\n%s", text)
 		}
 		if strings.Contains(s.log.String(), "level=WARN") || strings.Contains(s.log.String(), "level=ERROR") {
@@ -381,7 +390,7 @@ func TestHAProxy(t *testing.T) {
 		t.Fatalf("%v; its log:\n%s", err, nodes[0].log)
 	}
 	h.wait(t, "native", func(is map[string]string) bool { return strings.HasPrefix(is["node1"], "DOWN") && is["node2"] == well })
-	_, from := loginFrom(t, "127.0.0.20", h.addr["native"], "late")
+	_, from := loginFrom(t, bench.Native, "127.0.0.20", h.addr["native"], "late")
 	if addr, _ := linkOf(t, nodes[1], "late"); addr != from.String() {
 		t.Errorf("the console shows %s, it is %s", addr, from)
 	}

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
@@ -194,11 +195,17 @@ func (t *teller) hint(err error) {
 	if t.hinted || t.loggedIn {
 		return
 	}
+	var unknown x509.UnknownAuthorityError
+	var noTLS tls.RecordHeaderError
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		t.line("is the server running? rollcall serve --dev starts one")
+	case errors.As(err, &unknown):
+		t.line("--ca-file names the authority to trust")
+	case errors.As(err, &noTLS):
+		t.line("is %s a TLS listener? its port is 8700 by default", t.addr)
 	case errors.Is(err, rollcall.ErrProtocol), errors.Is(err, rollcall.ErrNoAnswer), errors.Is(err, io.EOF):
-		t.line("is %s the native listener? its port is 7700 by default", t.addr)
+		t.line("is %s the native listener? its port is 7700 by default, 8700 with --tls", t.addr)
 	default:
 		return
 	}

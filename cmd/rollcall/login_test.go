@@ -69,12 +69,16 @@ func TestLoginOverTLS(t *testing.T) {
 	}()
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	writeFile(t, file, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw})), 0o600)
+	plain := speaksHTTP(t)
 	for name, tc := range map[string]struct {
 		l       loginFlags
+		ln      net.Listener
 		trusted bool
+		hint    string
 	}{
-		"trusted":     {loginFlags{tls: true, caFile: file}, true},
-		"not trusted": {loginFlags{tls: true}, false},
+		"trusted":     {loginFlags{tls: true, caFile: file}, ln, true, "is " + ln.Addr().String() + " the native listener?"},
+		"not trusted": {loginFlags{tls: true}, ln, false, "--ca-file names the authority to trust"},
+		"plain":       {loginFlags{tls: true}, plain, false, "is " + plain.Addr().String() + " a TLS listener?"},
 	} {
 		config, err := tc.l.tlsConfig()
 		if err != nil {
@@ -82,10 +86,13 @@ func TestLoginOverTLS(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), deadline)
 		var failed error
+		var out strings.Builder
+		say := &teller{w: &out}
 		client, err := rollcall.New(rollcall.Options{
-			Addr: ln.Addr().String(), SDKAppID: devApp, UserID: "alice", UserSig: rollcall.StaticUserSig("x"),
+			Addr: tc.ln.Addr().String(), SDKAppID: devApp, UserID: "alice", UserSig: rollcall.StaticUserSig("x"),
 			Platform: codec.Android, DeviceID: "d", TLSConfig: config,
 			OnStatus: func(s rollcall.StatusChange) {
+				say.status(s)
 				if s.Status == rollcall.Waiting {
 					failed = s.Err
 					cancel()
@@ -98,8 +105,11 @@ func TestLoginOverTLS(t *testing.T) {
 		client.Run(ctx)
 		cancel()
 		var wrong *tls.CertificateVerificationError
-		if errors.Is(failed, rollcall.ErrProtocol) != tc.trusted || errors.As(failed, &wrong) == tc.trusted {
+		if errors.Is(failed, rollcall.ErrProtocol) != tc.trusted || errors.As(failed, &wrong) != (name == "not trusted") {
 			t.Errorf("%s: %v", name, failed)
+		}
+		if !strings.Contains(out.String(), tc.hint) {
+			t.Errorf("%s: no hint %q in:\n%s", name, tc.hint, &out)
 		}
 	}
 }

@@ -41,10 +41,10 @@ func commands() []command {
 		{"login", "log in as a device and show what the server tells it", cmdLogin},
 		{"query", "ask for the online status of users", cmdQuery},
 		{"kick", "kick a user, or one instance of a user", cmdKick},
-		{"app", "list, create and show apps, rotate their keys", cmdApp},
+		{"app", "list, create and show apps, add and retire keys", cmdApp},
 		{"store", "back up, check, dump and repair a store", cmdStore},
-		{"webhook", "list, replay and skip the events that a receiver did not take", cmdWebhook},
-		{"policy", "show, set and dry-run an app's login policy", cmdPolicy},
+		{"webhook", "dead-letters: list the events that a receiver did not take; replay and skip them", cmdWebhook},
+		{"policy", "get, set and dry-run an app's login policy", cmdPolicy},
 	}
 }
 

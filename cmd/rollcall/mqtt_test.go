@@ -411,9 +411,10 @@ func TestMosquittoRefused(t *testing.T) {
 	}
 }
 
-// The first example of docs/mqtt.md, as it stands but for port and path.
+// The first example of docs/mqtt.md, as it stands but for port and path, after what README has newcomers do first.
 func TestMosquittoPage(t *testing.T) {
 	s := running(t, startServer)
+	login(t, s.addr["native"], "alice", codec.Android)
 	_, rest, _ := strings.Cut(string(readFile(t, "../../docs/mqtt.md")), "\n```\nmosquitto_sub ")
 	example, _, ok := strings.Cut(rest, "\n```\n")
 	if !ok {

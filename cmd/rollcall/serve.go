@@ -51,12 +51,20 @@ func cmdServe(e env, args []string) error {
 			return errors.Join(fmt.Errorf("the reactor ended unexpectedly: %w", err), n.stop(stopTimeout))
 		}
 		stop() // a second signal ends the process at once
-		log.Info("stopping: clients are told to come back later")
+		log.Info(stopping(c))
 		began := time.Now()
 		err := n.stop(c.DrainTimeout + stopTimeout)
 		log.Info("stopped", "took", time.Since(began).String())
 		return err
 	}
+}
+
+// stopping is what the log says when a stop begins.
+func stopping(c *config.Config) string {
+	if c.DrainRedirect != "" {
+		return "stopping: clients are sent to " + c.DrainRedirect
+	}
+	return "stopping: clients are told to come back later"
 }
 
 func cmdCheckConfig(e env, args []string) error {
@@ -162,26 +170,34 @@ func printListening(e env, c *config.Config, n *node) {
 	if !c.Dev {
 		return
 	}
-	login, api := "bin/rollcall login --user alice --device phone-1", "bin/rollcall query alice"
-	bench := "bin/rollcall-bench connect --conns 1000 --hold 60s"
-	if a := n.addr("native"); a != "127.0.0.1:7700" {
-		login += " --addr " + a
-		bench += " --target " + a
+	fmt.Fprintf(e.stdout, "\nDev mode: app %d with a public key, administrator %q, admin token %q, everything on this machine only.\n",
+		config.DevAppID, devAdmin, config.DevToken)
+	if admin := n.addr("admin"); admin != "" {
+		fmt.Fprintf(e.stdout, "Metrics http://%s/metrics, API description http://%[1]s/openapi.yaml. ", admin)
 	}
-	if a := n.addr("api"); a != "127.0.0.1:7780" {
-		api += " --api http://" + a
-		bench += " --api http://" + a
-	}
-	fmt.Fprintf(e.stdout, `
-Dev mode: app %d with a public key, administrator %q, admin token %q, everything on this machine only.
-Metrics http://%s/metrics, API description http://%[4]s/openapi.yaml. Ctrl-C stops. Things to try in other terminals:
+	fmt.Fprintf(e.stdout, "Ctrl-C stops. Things to try in other terminals:\n\n%s%s\n", commandsToTry(n.addr("native"), n.addr("api")), demoLine(n))
+}
 
-  %s
-  %s    # the first is forced offline
-  %s
-  %s
-%s
-`, config.DevAppID, devAdmin, config.DevToken, n.addr("admin"), login, strings.Replace(login, "phone-1", "phone-2", 1), api, bench, demoLine(n))
+// commandsToTry are those for the listeners that are there, "" = off.
+func commandsToTry(native, api string) string {
+	var toNative, toTarget, toAPI, lines string
+	if native != "127.0.0.1:7700" {
+		toNative, toTarget = " --addr "+native, " --target "+native
+	}
+	if api != "127.0.0.1:7780" {
+		toAPI = " --api http://" + api
+	}
+	if native != "" {
+		lines += "  bin/rollcall login --user alice --device phone-1" + toNative + "\n" +
+			"  bin/rollcall login --user alice --device phone-2" + toNative + "    # the first is forced offline\n"
+	}
+	if api != "" {
+		lines += "  bin/rollcall query alice" + toAPI + "\n"
+	}
+	if native != "" && api != "" {
+		lines += "  bin/rollcall-bench connect --conns 1000 --hold 60s" + toTarget + toAPI + "\n"
+	}
+	return lines
 }
 
 // demoLine says where the demo page is, if it is there and can be used.

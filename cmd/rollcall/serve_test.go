@@ -70,6 +70,35 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// TestCommandsToTry: no command is printed for a listener that is off, and each has its address where it is not the default.
+func TestCommandsToTry(t *testing.T) {
+	for _, tc := range []struct {
+		native, api string
+		want        []string
+	}{
+		{"127.0.0.1:7700", "127.0.0.1:7780", []string{"login --user alice --device phone-1", "login --user alice --device phone-2    #", "query alice", "connect --conns 1000 --hold 60s"}},
+		{"127.0.0.1:1", "127.0.0.1:2", []string{"login --user alice --device phone-1 --addr 127.0.0.1:1", "--device phone-2 --addr 127.0.0.1:1    #", "query alice --api http://127.0.0.1:2", "--target 127.0.0.1:1 --api http://127.0.0.1:2"}},
+		{"", "127.0.0.1:7780", []string{"query alice"}},
+		{"127.0.0.1:7700", "", []string{"--device phone-1", "--device phone-2    #"}},
+		{"", "", nil},
+	} {
+		said := commandsToTry(tc.native, tc.api)
+		var got []string
+		for line := range strings.Lines(said) {
+			got = append(got, strings.TrimSuffix(line, "\n"))
+		}
+		if len(got) != len(tc.want) {
+			t.Errorf("native %q, api %q: %d commands, want %d:\n%s", tc.native, tc.api, len(got), len(tc.want), said)
+			continue
+		}
+		for i, want := range tc.want {
+			if !strings.Contains(got[i], want) {
+				t.Errorf("native %q, api %q: %q has no %q", tc.native, tc.api, got[i], want)
+			}
+		}
+	}
+}
+
 // TestDrainRedirect: with drain-redirect a stop sends clients elsewhere.
 func TestDrainRedirect(t *testing.T) {
 	const elsewhere = "other.example:7700"
@@ -77,6 +106,9 @@ func TestDrainRedirect(t *testing.T) {
 	l := login(t, s.addr["native"], "alice", codec.Android)
 	if err := s.terminate(); err != nil {
 		t.Fatalf("on SIGTERM the server ended with %v", err)
+	}
+	if want := "stopping: clients are sent to " + elsewhere; !strings.Contains(s.log.String(), want) {
+		t.Errorf("the log has no %q:\n%s", want, s.log)
 	}
 	f, err := l.next()
 	if err != nil || f.Type != codec.TypeRedirect {

@@ -20,7 +20,10 @@ import (
 	"testing"
 	"time"
 
+	mqtt3 "github.com/eclipse/paho.mqtt.golang"
+
 	"github.com/rollcall-im/rollcall/codec"
+	"github.com/rollcall-im/rollcall/codec/mqtt"
 	"github.com/rollcall-im/rollcall/internal/usersig"
 )
 
@@ -157,6 +160,25 @@ func TestWebSocketOverTLS(t *testing.T) {
 	}
 }
 
+// TestMQTTOverTLS: a stock client, with the ALPN of MQTT, in both versions.
+func TestMQTTOverTLS(t *testing.T) {
+	f := newCertFiles(t)
+	s := running(t, startServer, f.args()...)
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		c := f.client(t, version)
+		c.NextProtos = []string{"mqtt"}
+		user := fmt.Sprintf("alice-%x", version)
+		o := mqtt3.NewClientOptions().AddBroker("tls://" + s.addr["mqtt-tls"]).SetTLSConfig(c).
+			SetClientID("d1").SetUsername(mqtt.UserName(devApp, user, codec.Android)).SetPassword(userSig(t, user)).
+			SetAutoReconnect(false).SetConnectTimeout(deadline)
+		client := mqtt3.NewClient(o)
+		done(t, client.Connect())
+		wantStatus(t, s, user, "Online")
+		client.Disconnect(uint(deadline.Milliseconds())) // waits no longer than until it is written
+		wantStatus(t, s, user, "Offline")
+	}
+}
+
 // metric is the value of a metric now, "" if there is none.
 func (s *server) metric(t *testing.T, name string) string {
 	t.Helper()
@@ -267,6 +289,9 @@ func startSClient(t *testing.T, addr, ca string, version string) *sClient {
 	t.Helper()
 	path, err := exec.LookPath("openssl")
 	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("CI installs openssl, and it is not here")
+		}
 		t.Skip("there is no openssl here")
 	}
 	cmd := exec.Command(path, "s_client", "-connect", addr, "-CAfile", ca, "-verify_return_error", version)

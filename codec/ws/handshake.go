@@ -163,13 +163,27 @@ func checkRequestLine(line []byte) *Fault {
 	if v := string(parts[2]); v != "HTTP/1.1" { // section 4.1: at least 1.1; there is no later 1.x
 		return faultf(http.StatusBadRequest, "HTTP/1.1 is wanted")
 	}
-	if path, _, _ := bytes.Cut(parts[1], []byte("?")); string(path) != Path {
+	if path, _, _ := bytes.Cut(originForm(parts[1]), []byte("?")); string(path) != Path {
 		return faultf(http.StatusNotFound, "there is only %s here", Path)
 	}
 	if string(parts[0]) != http.MethodGet {
 		return faultf(http.StatusMethodNotAllowed, "GET is wanted")
 	}
 	return nil
+}
+
+// originForm cuts scheme and host off an absolute target, as proxies send it and
+// servers must take it: section 4.2.1, and RFC 9112, section 3.2.2.
+func originForm(target []byte) []byte {
+	for _, scheme := range []string{"http://", "https://"} {
+		if len(target) < len(scheme) || !equalFold(target[:len(scheme)], scheme) {
+			continue
+		}
+		if i := bytes.IndexAny(target[len(scheme):], "/?"); i >= 0 {
+			return target[len(scheme)+i:]
+		}
+	}
+	return target
 }
 
 // checkField checks a field that the upgrader does not look at closely.

@@ -72,7 +72,11 @@ func TestUpgrade(t *testing.T) {
 
 		{"another path", []string{"GET /v2 HTTP/1.1"}, Handshake{}, 404},
 		{"a path below", []string{"GET /v1/ HTTP/1.1"}, Handshake{}, 404},
-		{"an absolute one", []string{"GET http://example.org/v1 HTTP/1.1"}, Handshake{}, 404},
+		{"an absolute target [4.2.1]", []string{"GET http://example.org/v1 HTTP/1.1"}, Handshake{"rollcall.json.v1", ""}, 0},
+		{"one of https, with a query", []string{"GET HTTPS://example.org:7701/v1?a=b HTTP/1.1"}, Handshake{"rollcall.json.v1", ""}, 0},
+		{"an absolute target of another path", []string{"GET http://example.org/v2 HTTP/1.1"}, Handshake{}, 404},
+		{"an absolute target without a path", []string{"GET http://example.org HTTP/1.1"}, Handshake{}, 404},
+		{"an absolute target of another scheme", []string{"GET ftp://example.org/v1 HTTP/1.1"}, Handshake{}, 404},
 		{"POST", []string{"POST /v1 HTTP/1.1"}, Handshake{}, 405},
 		{"HTTP/1.0", []string{"GET /v1 HTTP/1.0"}, Handshake{}, 400},
 		{"HTTP/2", []string{"PRI * HTTP/2.0"}, Handshake{}, 400},

@@ -14,7 +14,13 @@ import (
 // authorize looks at the bearer token. An address that sent maxFailures wrong
 // ones is locked out for a while, right tokens included: else guessing would go
 // on unhindered.
+//
+// In dev mode everybody knows the token, so it says nothing about a browser's page
+// that has led its own name to this machine (DNS rebinding): those have no access.
 func (s *Server) authorize(ctx *fasthttp.RequestCtx) error {
+	if s.opts.Dev && !isLocalName(string(ctx.Request.Header.Host())) {
+		return newFault(fasthttp.StatusForbidden, "Forbidden", "in dev mode the console is for this machine: Host must be an address or a name without dots")
+	}
 	from, now := caller{ip: site(remoteIP(ctx))}, s.clock.Now()
 	if !s.opts.Dev && s.wrongTokens.locked(from, now) {
 		s.countAuthFailure("limited")

@@ -153,6 +153,25 @@ func TestFromThisMachine(t *testing.T) {
 	}
 }
 
+// The token of dev mode is public: a page whose name was led to this machine gets
+// no further with it. A token that is secret is enough, whatever the name.
+func TestDevConsoleAgainstRebinding(t *testing.T) {
+	for _, dev := range []bool{true, false} {
+		r := newRig(t, func(o *Options) { o.Dev = dev })
+		for host, want := range map[string]int{
+			"127.0.0.1:7781": 200, "[::1]:7781": 200, "localhost:7781": 200, "rollcall:7781": 200,
+			"evil.example": 403, "evil.example:7781": 403, "127.0.0.1.evil.example": 403,
+		} {
+			if !dev {
+				want = 200
+			}
+			if a := r.send(adminRequest{method: "GET", target: "/console/v1/apps", host: "Host: " + host}); a.status != want {
+				t.Errorf("dev %t, Host %s: status %d, want %d", dev, host, a.status, want)
+			}
+		}
+	}
+}
+
 // TestAudit: who is refused is in the log, with address and name and without
 // what was offered as proof; a flood is cut and counted.
 func TestAudit(t *testing.T) {

@@ -114,11 +114,11 @@ func TestTimeout(t *testing.T) {
 		running := p.stuck()
 		queued := p.stuck()
 		p.wantCounts(1, 1)
-		time.Sleep(5*time.Second - 1)
+		time.Sleep(5*time.Second - time.Nanosecond)
 		if running.endedWith() != nil || queued.endedWith() != nil {
 			t.Error("a link ended before its time")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		for _, r := range []*rig{running, queued} {
 			if err := r.endedWith(); !errors.Is(err, ErrTimeout) {

@@ -72,9 +72,11 @@ func batchOrder(t *testing.T, seed uint64) {
 	dice := func(n int) int { mu.Lock(); defer mu.Unlock(); return rng.IntN(n) }
 	store, l := newMemStorage(), newLedger()
 	l.repeats = true
+	var most atomic.Int64 // events in one request
 	r := newRig(t, func(o *Options) { o.Storage, o.MaxPerEndpoint = store, 4 })
 	r.net.handle("hook.example", "192.0.2.1:80", func(w http.ResponseWriter, req *http.Request) {
 		all := l.seeAll(req)
+		most.Store(max(most.Load(), int64(len(all)))) // a race could only lose some
 		time.Sleep(time.Duration(dice(800)) * time.Millisecond)
 		if dice(3) == 0 {
 			w.WriteHeader(500)
@@ -102,8 +104,8 @@ func batchOrder(t *testing.T, seed uint64) {
 	r.waitEmpty(6 * time.Hour)
 	r.stop()
 	l.check(t, want)
-	if l.calls > 200 {
-		t.Errorf("%d requests for 200 events: nothing is batched", l.calls)
+	if most.Load() < 2 {
+		t.Error("no request had two events: nothing is batched")
 	}
 }
 

@@ -19,10 +19,6 @@
 // Run ends when it makes no sense to go on: with nil after Logout, with a
 // *ForcedOfflineError or *RefusedError when the server says that the client may
 // not come back by itself, with ErrClosed after Close, with the context's error.
-// A UserSig and a ticket are passwords for their time: on a network that is not yours, set Options.TLSConfig and
-// connect to the server's TLS listener, port 8700 by default. An empty &tls.Config{} checks the server's certificate
-// against the system's authorities.
-//
 // What to tell the person is in the error's Code and Text:
 //
 //	var forced *rollcall.ForcedOfflineError
@@ -31,6 +27,10 @@
 //	}
 //
 // After such an end make a new Client, when the person logs in again.
+//
+// A UserSig and a ticket are passwords for their time: on a network that is not yours, set Options.TLSConfig and
+// connect to the server's TLS listener, port 8700 by default. An empty &tls.Config{} checks the server's certificate
+// against the system's authorities.
 //
 // Logout tells the server that the person left: no instance remains. Close just
 // drops the link: a mobile device stays reachable by push.

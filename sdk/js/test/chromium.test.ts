@@ -49,6 +49,12 @@ describe("in Chromium", () => {
     assert.deepEqual(complaints, []); // of the Content-Security-Policy, for instance
   });
 
+  test("a click before the page's script runs submits no form", async () => {
+    const page = await open();
+    const asleep = `[...new DOMParser().parseFromString(html, "text/html").querySelectorAll("#form button")].every((b) => b.disabled)`;
+    assert.ok(await page.eval(`fetch("./").then((r) => r.text()).then((html) => ${asleep})`));
+  });
+
   test("a second tab forces the first offline, and each is told of the other", async () => {
     const first = await login();
     await first.until(`${text("status-text")} === "Online" && document.querySelector("#instances small")`);

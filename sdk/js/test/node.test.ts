@@ -1,7 +1,6 @@
 // The WebSocket of Node: frames as RFC 6455 has them, and a handshake with a server of a few lines.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -12,8 +11,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
-import { webSocket, type WebSocketLike } from "@rollcall/client/node";
+import { Client, type Options, webSocket, type WebSocketLike } from "@rollcall/client/node";
 import { decodeText, encodeFrame, FrameError, FrameReader, type Message, Opcode, parseClose, validCloseCode } from "../dist/node/frames.js";
+import { makeCertificate } from "./server.js";
 
 /** A frame of a server, which does not mask. */
 function frame(head: number, payload: Uint8Array | string = "", mask = 0): Buffer {
@@ -276,11 +276,8 @@ describe("over a socket", () => {
   test("TLS, from servers that are trusted only", async (t) => {
     const dir = mkdtempSync(join(tmpdir(), "rollcall-tls-"));
     t.after(() => rmSync(dir, { recursive: true }));
-    const goroot = execFileSync("go", ["env", "GOROOT"], { encoding: "utf8" }).trim();
-    const generate = join(goroot, "src/crypto/tls/generate_cert.go");
-    execFileSync("go", ["run", generate, "-host", "127.0.0.1", "-ca", "-ecdsa-curve", "P256"], { cwd: dir, stdio: "pipe" });
-    const cert = readFileSync(join(dir, "cert.pem"));
-    const secure = createTLSServer({ cert, key: readFileSync(join(dir, "key.pem")) });
+    const { cert, key } = makeCertificate(dir);
+    const secure = createTLSServer({ cert: readFileSync(cert), key: readFileSync(key) });
     secure.on("upgrade", (request, socket) => {
       socket.on("error", () => {});
       socket.end(Buffer.concat([Buffer.from(good(request.headers["sec-websocket-key"]!).join("\r\n") + "\r\n\r\n"), frame(fin | Opcode.text, "secret")]));
@@ -290,7 +287,7 @@ describe("over a socket", () => {
     t.after(() => secure.close());
     const target = `wss://127.0.0.1:${(secure.address() as AddressInfo).port}/v1`;
 
-    const trusting = new (webSocket({ tls: { ca: cert } }))(target, ["b"]);
+    const trusting = new (webSocket({ tls: { ca: readFileSync(cert) } }))(target, ["b"]);
     const { data } = await new Promise<{ data: unknown }>((resolve) => (trusting.onmessage = resolve));
     assert.equal(data, "secret");
 
@@ -309,4 +306,23 @@ describe("over a socket", () => {
     assert.match((await closed).reason, /ECONNREFUSED/);
     assert.throws(() => new (webSocket())("http://127.0.0.1:1/", []), SyntaxError);
   });
+});
+
+test("an option that is undefined is one that was not given", () => {
+  const global = globalThis as { sessionStorage?: unknown };
+  const was = Object.getOwnPropertyDescriptor(global, "sessionStorage");
+  const asked: string[] = [];
+  const touched = (name: string) => () => (asked.push(name), null);
+  Object.defineProperty(global, "sessionStorage", { configurable: true, value: { getItem: touched("getItem"), setItem: touched("setItem") } });
+  try {
+    const o = { url: "ws://127.0.0.1:1/v1", sdkAppID: 1, userID: "alice", userSig: "sig" };
+    new Client({ ...o, WebSocket: undefined, storage: undefined, events: undefined, locks: undefined } as unknown as Options);
+    assert.deepEqual(asked, [], "a process keeps nothing that it was not told to");
+  } finally {
+    if (was) {
+      Object.defineProperty(global, "sessionStorage", was);
+    } else {
+      delete global.sessionStorage;
+    }
+  }
 });

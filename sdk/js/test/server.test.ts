@@ -2,11 +2,14 @@
 // says; here is what both sides make of it.
 
 import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
 
 import { Client, ClosedError, Code, ForcedOfflineError, type Login, type Options, RefusedError, type StatusChange, webSocket } from "@rollcall/client";
 import { eventually } from "./chromium.js";
-import { app, Server, userSig } from "./server.js";
+import { app, makeCertificate, Server, userSig } from "./server.js";
 
 let server: Server;
 let user: string; // another one in each test
@@ -154,6 +157,27 @@ describe("against a server", () => {
     } finally {
       await server.console("PATCH", "", { AllowedOrigins: [] });
     }
+  });
+
+  test("TLS, with the server's own certificate", async (t) => {
+    const dir = mkdtempSync(join(tmpdir(), "rollcall-tls-"));
+    t.after(() => rmSync(dir, { recursive: true }));
+    const { cert, key } = makeCertificate(dir);
+    const secure = await Server.start("--tls-cert", cert, "--tls-key", key);
+    t.after(() => secure.close());
+    const url = `wss://${secure.addr("ws-tls")}/v1`;
+
+    const trusting = new Device("d1", { url, WebSocket: webSocket({ tls: { ca: readFileSync(cert) } }) });
+    const { instID } = await trusting.login();
+    assert.deepEqual((await secure.presence(user)).instances.map((i) => i.Instid), [instID]);
+    await trusting.client.logout();
+    await trusting.ended;
+
+    const wary = new Device("d2", { url }); // trusts whom the system trusts
+    await wary.waits();
+    assert.deepEqual(wary.logins, []);
+    wary.client.close();
+    await wary.ended;
   });
 
   test("texts of every kind arrive as they were sent", async () => {

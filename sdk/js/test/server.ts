@@ -1,7 +1,7 @@
 // A real server, bin/rollcall, on free ports.
 
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { access, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -29,6 +29,14 @@ const demo = (await import(new URL("internal/api/demo/usersig.js", repo).href)) 
 /** A UserSig of the user, made by the demo page's code. */
 export function userSig(userID: string, when = { timeS: Math.floor(Date.now() / 1000), expireS: 3_600 }): Promise<string> {
   return demo.userSig({ sdkAppID: app, key, userID, ...when });
+}
+
+/** Makes a certificate of 127.0.0.1 that nobody but itself has signed: cert.pem and key.pem in dir. */
+export function makeCertificate(dir: string): { cert: string; key: string } {
+  const goroot = execFileSync("go", ["env", "GOROOT"], { encoding: "utf8" }).trim();
+  const generate = join(goroot, "src/crypto/tls/generate_cert.go");
+  execFileSync("go", ["run", generate, "-host", "127.0.0.1", "-ca", "-ecdsa-curve", "P256"], { cwd: dir, stdio: "pipe" });
+  return { cert: join(dir, "cert.pem"), key: join(dir, "key.pem") };
 }
 
 /** What query_online_status says of a user. */
@@ -61,7 +69,7 @@ export class Server {
   async restart(): Promise<void> {
     assert.equal(this.#process, undefined);
     const args = ["serve", "--dev", "--data-dir", join(this.#dir, "data"), ...this.#more];
-    for (const name of ["native", "ws", "api", "admin"]) {
+    for (const name of ["native", "ws", "mqtt", "api", "admin"]) {
       args.push(`--listen-${name}`, this.#addr.get(name) ?? "127.0.0.1:0");
     }
     const child = spawn(rollcall, args, { stdio: ["ignore", "pipe", "pipe"] });

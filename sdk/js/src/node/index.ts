@@ -14,6 +14,12 @@ export { webSocket, type WebSocketOptions } from "./websocket.js";
 /** The client with the defaults that fit Node. */
 export class Client extends PlainClient {
   constructor(options: Options) {
-    super({ WebSocket: webSocket(), storage: null, events: null, locks: null, ...options });
+    super({
+      ...options,
+      WebSocket: options.WebSocket ?? webSocket(), // an option that is undefined is one that was not given
+      storage: options.storage ?? null,
+      events: options.events ?? null,
+      locks: options.locks ?? null,
+    });
   }
 }
