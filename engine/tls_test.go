@@ -216,6 +216,40 @@ func TestTLSClientEnds(t *testing.T) {
 	}
 }
 
+// A client may leave in the same breath in which it ends the handshake.
+func TestTLSClientEndsAtOnce(t *testing.T) {
+	for name, end := range map[string]struct {
+		do     func(k *secured)
+		reason closeReason
+	}{
+		"farewell": {func(k *secured) { _ = k.client.CloseWrite() }, closeFIN},
+		"fault":    {func(k *secured) { _, _ = k.client.Write(heartbeat) }, closeProtocol},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := secureRig(t).openSecured()
+			go func() {
+				if k.client.Handshake() == nil {
+					end.do(k)
+				}
+			}()
+			k.arrive(<-k.said) // the ClientHello
+			for len(k.conn.out) == 0 {
+				<-k.wake.asked
+				k.run()
+			}
+			k.tell <- slices.Clone(k.conn.out)
+			k.sent = len(k.conn.out)
+			k.arrive(slices.Concat(<-k.said, <-k.said)) // Finished, and the end
+			k.turn(func() bool { return k.s.state == stateFree || k.s.state == stateDraining })
+			k.wantCloses(end.reason, 1)
+			k.advance(2 * time.Second)
+			if k.s.state != stateFree || !k.conn.closed {
+				t.Errorf("%v, closed %v", k.s.state, k.conn.closed)
+			}
+		})
+	}
+}
+
 // What TLS refuses ends the link, is answered by an alert where there is TLS, and counted.
 func TestTLSRefused(t *testing.T) {
 	s := startServer(t, withTLS)

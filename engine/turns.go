@@ -28,6 +28,7 @@ type turns struct {
 	queue   *storm.Queue[*loginRequest]
 	slice   int  // logins that may yet be taken before the next Run
 	asked   bool // Run was asked for
+	late    bool // more have waited too long than a Run sheds
 	idle    []*loginRequest
 	fx      effects // of those who are shed while the loop's own are in use
 	meter   storm.Meter
@@ -144,9 +145,10 @@ func (l *Loop) askForTurns() {
 func (l *Loop) takeTurns() {
 	t := &l.turns
 	t.asked, t.slice = false, l.core.o.LoginSlice
+	t.late = true
 	for range l.core.o.Batch {
-		r, late := t.queue.Late(l.now.MonoMS)
-		if !late {
+		var r *loginRequest
+		if r, t.late = t.queue.Late(l.now.MonoMS); !t.late {
 			break
 		}
 		l.shed(r, l.core.m.shedLate)
@@ -170,7 +172,10 @@ func (l *Loop) takeTurns() {
 }
 
 // moreTurns reports whether Run is to be called again soon for those that wait.
-func (l *Loop) moreTurns() bool { return l.turns.queue.Len() > 0 && l.turns.free(l.now.MonoMS) }
+func (l *Loop) moreTurns() bool {
+	t := &l.turns
+	return t.queue.Len() > 0 && (t.late || t.free(l.now.MonoMS))
+}
 
 // waiting returns the session of a login that waits, nil if it has ended meanwhile.
 func (l *Loop) waiting(r *loginRequest) *Session {

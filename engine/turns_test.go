@@ -166,6 +166,27 @@ func TestOverrunLoginsAreShed(t *testing.T) {
 	r.run()
 }
 
+// More than a step's worth that have waited too long are all sent away now, in steps.
+func TestManyLateLoginsAreShed(t *testing.T) {
+	for _, n := range []int{4, 5, 11} {
+		r := newRig(t, func(o *Options) { o.MaxPendingLogins, o.Batch = 1, 4 })
+		r.dir.hold = true
+		r.logins(0, 1+n)
+		r.clk.Advance(r.core.o.LoginQueueTime)
+		for more := true; more; more = r.loop.Run(r.core.Now()) {
+			if got := r.core.m.shedLate.Get(); got%4 != 0 && got != uint64(n) {
+				t.Fatalf("%d shed in a step", got)
+			}
+		}
+		if got := r.core.m.shedLate.Get(); got != uint64(n) {
+			t.Errorf("%d of %d are shed", got, n)
+		}
+		r.dir.hold = false
+		r.dir.release()
+		r.run()
+	}
+}
+
 // A full queue lets its oldest go.
 func TestFullQueueShedsTheOldest(t *testing.T) {
 	for _, n := range []int{3, 4, 5} {

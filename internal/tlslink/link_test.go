@@ -277,7 +277,7 @@ func TestEndBehindHandshake(t *testing.T) {
 					t.Fatal(err)
 				}
 				tt.behind(t, c, hold)
-				_, _ = hold.clientConn.Write(hold.held)
+				_, _ = hold.clientConn.Write(append(hold.held, 23, 3, 3)) // and one that is not whole
 				synctest.Wait()
 				r.do(func() {
 					if !errors.Is(r.ended, tt.want) || r.link.Up() || r.link.rest != nil {
