@@ -110,7 +110,7 @@ func (s *mqttTongue) connack(body []byte) error {
 	ok := codec.LoginOK{
 		InstID: uint32(props.number(mqtt.PropInstID)), Ticket: ticket, ServerTimeMS: props.number(mqtt.PropTime),
 		HeartbeatIntervalMS: uint32(props.keepAliveS) * 1000, SilenceTimeoutMS: uint32(props.number(mqtt.PropSilenceTimeout)),
-		TakenBack: body[0]&1 != 0,
+		TakenBack: props.user[mqtt.PropTakenBack] == "true",
 	}
 	if props.user[mqtt.PropKicked] != "" {
 		name, id, _ := strings.Cut(props.user[mqtt.PropKicked], "/")
