@@ -97,7 +97,13 @@ func (c *Core) Loop(i int) *Loop { return c.loops[i] }
 // Now is the clock's time.
 func (c *Core) Now() Instant {
 	t := c.o.Clock.Now()
-	return Instant{MonoMS: c.epoch.UnixMilli() + t.Sub(c.epoch).Milliseconds(), WallMS: t.UnixMilli()}
+	since, start := t.Sub(c.epoch), c.epoch.UnixMilli()
+	now := Instant{MonoMS: start + since.Milliseconds(), WallMS: t.UnixMilli()}
+	now.AfterMS = now.MonoMS
+	if since%time.Millisecond > 0 {
+		now.AfterMS++
+	}
+	return now
 }
 
 // Links is the number of links that are open, those being closed included.

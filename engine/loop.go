@@ -106,7 +106,7 @@ func (l *Loop) open(c Conn, listener int) (*Session, []byte) {
 	l.core.m.accepts.Inc()
 	s.conn, s.wire = c, w
 	s.state = stateNew
-	s.seen = moment(l.now.MonoMS)
+	s.seen = moment(l.now.AfterMS)
 	if t, ok := c.(*transport); ok && t.awaits {
 		s.flags |= flagHeader
 	}
@@ -171,7 +171,7 @@ func (l *Loop) data(s *Session, p []byte) (taken int) {
 	}
 	was, fresh := l.incomplete(s), len(p)-s.held()
 	if fresh > 0 {
-		s.seen = moment(l.now.MonoMS) // any bytes are life
+		s.seen = moment(l.now.AfterMS) // any bytes are life
 		l.tally.received += fresh
 	}
 	if !s.has(flagSkip) {
@@ -418,7 +418,7 @@ func (l *Loop) dueOnline(s *Session, fx *effects) (nextMS int64) {
 		return 0
 	}
 	if l.silentAt(s) <= l.now.MonoMS && l.io().Unread(s.conn) {
-		s.seen = moment(l.now.MonoMS)
+		s.seen = moment(l.now.AfterMS)
 	}
 	if l.silentAt(s) > l.now.MonoMS {
 		return l.nextLook(s)

@@ -59,4 +59,7 @@ type Driver interface {
 type Instant struct {
 	MonoMS int64
 	WallMS int64
+	// AfterMS is MonoMS rounded up instead of down. The silence time-out counts from
+	// it: from what is rounded down it could end a fraction of a millisecond early.
+	AfterMS int64
 }

@@ -92,6 +92,35 @@ func TestFirstFrameWithinLogin(t *testing.T) {
 	k.wantState("draining")
 }
 
+// Not even by a fraction of a millisecond, wherever in the wheel's tick it is due.
+func TestSilenceBetweenMilliseconds(t *testing.T) {
+	const silence, links = 60 * time.Second, 128
+	r := newRig(t)
+	all := make([]*link, links)
+	for i := range all {
+		all[i] = r.open()
+		all[i].login(fmt.Sprintf("u%d", i), codec.Web, "d1")
+	}
+	r.clk.Advance(900 * time.Microsecond)
+	end := make([]time.Time, links)
+	for i, k := range all {
+		k.send(heartbeat...)
+		end[i] = r.clk.Now().Add(silence)
+		r.clk.Advance(time.Millisecond)
+	}
+	r.clk.Advance(end[0].Sub(r.clk.Now()) - 800*time.Microsecond)
+	for !r.clk.Now().After(end[links-1].Add(time.Second)) {
+		r.run()
+		for i, k := range all {
+			if k.s.State() == "free" && r.clk.Now().Before(end[i]) {
+				t.Fatalf("link %d is closed %v before its time-out is over", i, end[i].Sub(r.clk.Now()))
+			}
+		}
+		r.clk.Advance(100 * time.Microsecond)
+	}
+	r.wantCloses(closeSilent, links)
+}
+
 // The silence time-out of every platform: never early, at most 1 s late, from
 // the last bytes, whatever they are.
 func TestSilence(t *testing.T) {

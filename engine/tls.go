@@ -36,7 +36,7 @@ func (x *secure) take(p []byte) (taken int) {
 	s, fresh := x.session, len(p)-x.unread
 	x.loop.asked = 0
 	if fresh > 0 {
-		s.seen = moment(x.loop.now.MonoMS) // any bytes are life
+		s.seen = moment(x.loop.now.AfterMS) // any bytes are life
 	}
 	if !s.reads() {
 		return len(p) // nothing that it says counts, nor is it answered
