@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -75,11 +76,7 @@ func clientText(s string, max int) string {
 			s = s[:len(s)-1]
 		}
 	}
-	for i := range len(s) {
-		if s[i] == 0 {
-			return s[:i]
-		}
-	}
+	s, _, _ = strings.Cut(s, "\x00")
 	if !utf8.ValidString(s) {
 		return ""
 	}
