@@ -30,6 +30,7 @@ func (r *rig) fill(c Conn) {
 	first := r.core.Links() == 0
 	for range dueLinks - r.core.Links() {
 		s, _ := r.loop.Open(c, 0, now)
+		r.loop.authenticated(s)
 		s.state, s.until = stateOnline, 400_000
 		s.user, s.platform, s.app = "user-00000000000", presence.Android, testApp
 	}
