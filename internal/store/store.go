@@ -203,25 +203,35 @@ func (s *Store) open() (err error) {
 	s.queue.init(s)
 	s.space.init(s)
 	s.fs = vfs.OnDiskFull(s.opts.FS, s.space.full)
-	h, err := s.openHandle()
-	if err == nil {
-		err = h.setFormat()
-		if err != nil {
-			h.closeDB()
-		}
-	}
+	h, err := s.openFirst()
 	if err != nil {
 		s.cache.Unref()
 		return errors.Join(err, s.lock.Close())
 	}
-	s.handle = h
 	s.space.start()
 	h.start()
-	if err := h.isFailed(); err != nil { // already, by a flush in the background: nobody will have s to close it
+	if err := h.isFailed(); err != nil { // by now, in the background: nobody will have s to close it
 		_ = s.Close()
 		return err
 	}
 	return nil
+}
+
+// openFirst opens the store's first handle. Pebble reads tables in the background
+// from the first moment, so it may have failed before it is installed.
+func (s *Store) openFirst() (*handle, error) {
+	h, err := s.openHandle()
+	if err != nil {
+		return nil, err
+	}
+	if err = h.setFormat(); err == nil {
+		err = s.install(h)
+	}
+	if err != nil {
+		_ = h.discard() // err says why
+		return nil, err
+	}
+	return h, nil
 }
 
 // examine refuses a store that is damaged before anything in it is changed.
