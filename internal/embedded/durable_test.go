@@ -265,6 +265,10 @@ func TestRestartGrace(t *testing.T) {
 	}
 	after.Serve()
 	after.clock.Advance(20*time.Second - time.Millisecond)
+	after.jobs.Wait() // if a settlement had begun too early, it would be over now
+	for _, user := range []string{"alice", "bob", "carol", "dora"} {
+		after.mustBe(user, "Online")
+	}
 	after.said()
 	after.mustLogin("alice", "d1", presence.Android)
 	resume := after.loginOp("bob", "d1", presence.Android)
