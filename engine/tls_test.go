@@ -535,6 +535,29 @@ func TestTLSSlowSenderBehindHandshake(t *testing.T) {
 	}
 }
 
+// What a handshake has to say once its link has ended does not reach the next link
+// of the slot: a slow sender is not given another window for it.
+func TestTLSLateHandshake(t *testing.T) {
+	r := secureRig(t)
+	dead := r.openSecured()
+	go func() { _ = dead.client.Handshake() }()
+	dead.arrive(<-dead.said) // the ClientHello
+	dead.x.transport.closed(io.ErrUnexpectedEOF, r.core.Now())
+	k := r.openSecured()
+	if k.s != dead.s {
+		t.Fatal("the slot was not taken again")
+	}
+	k.logIn()
+	k.arrive([]byte{23, 3, 3, 0x40, 0})
+	k.advance(9 * time.Second)
+	dead.x.Wake()
+	k.run()
+	k.advance(1500 * time.Millisecond)
+	if got := r.count(`rollcall_closes_total{reason="slow_sender"}`); k.s.state == stateOnline || got != "1" {
+		t.Errorf("%v, counted %s", k.s.state, got)
+	}
+}
+
 // Any bytes of the wire are life, those of a record that is not complete too.
 func TestTLSBytesAreLife(t *testing.T) {
 	k := secureRig(t).openSecured()
