@@ -22,7 +22,7 @@ import (
 // receiver is the backend that the webhook tells. It writes down each request
 // before it answers, and at times does not answer well, or is not there.
 type receiver struct {
-	addr  string
+	addr  string // for all its life
 	token string
 	note  func(app uint32, user string, r Receipt) error // hands over what has arrived
 	wrong func(kind, format string, args ...any)
@@ -39,21 +39,20 @@ type receiver struct {
 }
 
 func newReceiver(seed uint64, token string) (*receiver, error) {
-	r := &receiver{token: token, rng: rand.New(rand.NewPCG(seed, 'r')), phase: receiverPhase{receiverGood, 50}}
-	return r, r.listen("127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("webhook receiver: %w", err)
+	}
+	r := &receiver{addr: l.Addr().String(), token: token, rng: rand.New(rand.NewPCG(seed, 'r')), phase: receiverPhase{receiverGood, 50}}
+	r.serve(l)
+	return r, nil
 }
 
-// listen opens the listener, on the same address after the first time.
-func (r *receiver) listen(addr string) error {
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return fmt.Errorf("webhook receiver: %w", err)
-	}
+// serve answers on l, whose address is that of r. After the first time the caller holds mu.
+func (r *receiver) serve(l net.Listener) {
 	s := &http.Server{Handler: r, ReadHeaderTimeout: time.Minute}
-	r.addr = l.Addr().String()
 	r.server = s
 	r.done.Go(func() { _ = s.Serve(l) })
-	return nil
 }
 
 func (r *receiver) url(app uint32) string { return fmt.Sprintf("http://%s/app/%d", r.addr, app) }
@@ -105,9 +104,12 @@ func (r *receiver) die(d time.Duration) {
 		if r.closed {
 			return
 		}
-		if err := r.listen(r.addr); err != nil {
+		l, err := net.Listen("tcp", r.addr)
+		if err != nil {
 			r.wrong(ServerEnded, "the webhook receiver cannot come back: %v", err)
+			return
 		}
+		r.serve(l)
 	})
 }
 
