@@ -128,7 +128,7 @@ var rows = []row{
 	{
 		name: "ws-pieces", what: "WebSocket messages that stop after 7,000 bytes", unit: "sockets", full: 3000, small: 100,
 		shortFlags: []string{"--login-timeout", "1s"}, attack: wsPieces, ceiling: 96,
-		shows: map[string]float64{`rollcall_closes_total{reason="login_timeout"}`: 50},
+		shows: map[string]float64{`rollcall_closes_total{reason="login_timeout"} or rollcall_closes_total{reason="slow_sender"}`: 50},
 	},
 	{
 		name: "ws-unread", what: "logged-in WebSocket links that ping and heartbeat and never read", unit: "links", full: 100, small: 4,

@@ -11,11 +11,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/rollcall-im/rollcall/bench"
 )
@@ -26,8 +28,8 @@ type Options struct {
 	Names  []string // rows to run; default all
 	Small  bool     // small sizes: for tests, where it shall be quick
 	// Attacker is the binary of rollcall-bench. With it each attack comes from a
-	// process of its own, at a lower priority than server and crowd: attackers have
-	// machines of their own, here they share one. Default: from this process.
+	// process of its own, which yields to server and crowd: attackers have machines of
+	// their own, here they share one. Default: from this process.
 	Attacker string
 	// Normal and During are how long the crowd is watched without and with the
 	// attack. Default 10 s and 15 s, with Small 1 s and 2 s.
@@ -333,8 +335,19 @@ func (t *trial) begin(ctx context.Context) (*underway, error) {
 	return &underway{func() map[string]int64 { return <-done }}, nil
 }
 
-// attackerNice is the priority of an attacker's process: below all else.
-const attackerNice = 10
+// yield lets a process run only while nobody else wants the processor. A lower
+// priority would not do: a scheduler lets such a process end its slice, some
+// milliseconds, before it lets the server or the crowd have the core.
+func yield(pid int) error {
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	for _, t := range threads { // threads made later have it from these
+		id, _ := strconv.Atoi(t.Name())
+		if e := unix.SchedSetAttr(id, &unix.SchedAttr{Policy: unix.SCHED_IDLE}, 0); e != unix.ESRCH { // it ended meanwhile
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
 
 // spawn starts the attack in a process of its own, which prints a line once it is in place and,
 // when its standard input ends, what it did.
@@ -358,8 +371,10 @@ func (t *trial) spawn(ctx context.Context) (*underway, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	_ = syscall.Setpriority(syscall.PRIO_PROCESS, cmd.Process.Pid, attackerNice)
 	context.AfterFunc(ctx, func() { in.Close() })
+	if err := yield(cmd.Process.Pid); err != nil {
+		t.wrong("the attacker does not yield: %v", err)
+	}
 	line := make([]byte, len(InPlace))
 	if _, err := io.ReadFull(out, line); err != nil {
 		in.Close()

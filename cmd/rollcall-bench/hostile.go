@@ -30,7 +30,7 @@ func hostile(args []string, help io.Writer) (*job, error) {
 	f.StringVar(&o.Server, "server", "bin/rollcall", "the server's `binary`")
 	f.StringVar(&names, "rows", "", "rows to play, `slow-logins,...` (default: all)")
 	f.BoolVar(&o.Small, "small", false, "small sizes: each row in some seconds")
-	f.BoolVar(&apart, "apart", true, "each attack comes from a process of its own, at a lower priority")
+	f.BoolVar(&apart, "apart", true, "each attack comes from a process of its own, which yields to server and crowd")
 	f.DurationVar(&o.Normal, "normal", 0, "how long honest users are watched without the attack (default 10s, with --small 1s)")
 	f.DurationVar(&o.During, "during", 0, "how long they are watched under attack (default 15s, with --small 2s)")
 	f.Float64Var(&o.Rate, "rate", 100, "honest logins per second")
