@@ -126,3 +126,27 @@ func TestAskedAtOnceTLS(t *testing.T) {
 		}
 	}
 }
+
+// A client that sends on and on after its link's end is cut off, whatever it speaks;
+// the rest of what it had under way is read, so that it learns why.
+func TestSendsOnAfterTheEnd(t *testing.T) {
+	for name, tt := range asked {
+		t.Run(name, func(t *testing.T) {
+			k := tt.open(t, func(*Options) {})
+			k.core.ForcedOffline(noticesOf(k.s.id))
+			k.run()
+			k.wantState("draining")
+			const cut = "rollcall_drains_cut_total"
+			for sent := 0; sent < maxDiscarded; sent += 1 << 16 {
+				k.send(make([]byte, 1<<16)...)
+			}
+			if k.wantState("draining"); k.conn.closed || k.count(cut) != "0" {
+				t.Fatalf("closed %v, %s cut", k.conn.closed, k.count(cut))
+			}
+			k.send(make([]byte, discardUnit)...)
+			if k.wantState("free"); !k.conn.closed || k.count(cut) != "1" {
+				t.Errorf("closed %v, %s cut", k.conn.closed, k.count(cut))
+			}
+		})
+	}
+}

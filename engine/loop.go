@@ -166,7 +166,12 @@ func (l *Loop) Data(s *Session, p []byte, now Instant) int {
 }
 
 func (l *Loop) data(s *Session, p []byte) (taken int) {
-	if s.state == stateFree {
+	switch s.state {
+	case stateFree:
+		return len(p)
+	case stateDraining:
+		l.tally.received += len(p)
+		l.discard(s, len(p))
 		return len(p)
 	}
 	was, fresh := l.incomplete(s), len(p)-s.held()
@@ -204,6 +209,27 @@ func (l *Loop) data(s *Session, p []byte) (taken int) {
 	}
 	l.apply(s, fx)
 	return taken
+}
+
+// maxDiscarded bounds what a client may send behind the frame that ended its link:
+// more than the rest of a message that was too long, which it could not know. One
+// that sends on and on is not listening.
+const maxDiscarded = 512 << 10
+
+// discardUnit is what Session.rest counts of it. A read of less is let pass: who
+// sends so little at a time does not get far within DrainTimeout.
+const discardUnit = 16
+
+// discard takes n bytes of a client whose link has ended. They are read so that a
+// RST, the kernel's answer to a close with unread bytes, does not destroy the last
+// frame on its way; a client that sends on and on gets it.
+func (l *Loop) discard(s *Session, n int) {
+	if n /= discardUnit; n > maxDiscarded/discardUnit-int(s.rest) {
+		l.core.m.drainsCut.Inc()
+		l.close(s, 0) // why is counted
+		return
+	}
+	s.rest += uint16(n)
 }
 
 // reads reports whether what the client sends still means something.

@@ -29,6 +29,7 @@ import (
 //	rollcall_link_notices_total{result}     counter  forced-offline notices of the Directory: told, stale (the link was gone)
 //	rollcall_link_changes_total{result}     counter  changes of the Directory for subscribed links: told, stale (the link or its subscription was gone), dropped (MaxPendingChanges; the links are closed)
 //	rollcall_leaves_retried_total      counter  leaves issued again because the Directory was not available
+//	rollcall_drains_cut_total          counter  links closed before their client could read why, as it sent more than 512 KiB behind the end
 //	rollcall_leaves_dropped_total      counter  leaves given up because MaxPendingLeaves were waiting
 //	rollcall_websocket_handshakes_total{status} counter  opening handshakes answered, by HTTP status
 //	rollcall_websocket_partials_full_total counter  links ended because messages in pieces took MaxPartialBytes
@@ -56,6 +57,7 @@ type counters struct {
 	changesTold, changesStale    *metrics.Counter
 	changesDropped               *metrics.Counter
 	leavesRetried, leavesDropped *metrics.Counter
+	drainsCut                    *metrics.Counter
 	shedLate, shedFull           *metrics.Counter
 	barredUser, barredAddress    *metrics.Counter
 	sigHits, sigMisses           *metrics.Counter
@@ -83,6 +85,7 @@ func newCounters(set *metrics.Set) *counters {
 		changesDropped:  set.Counter(`rollcall_link_changes_total{result="dropped"}`),
 		leavesRetried:   set.Counter("rollcall_leaves_retried_total"),
 		leavesDropped:   set.Counter("rollcall_leaves_dropped_total"),
+		drainsCut:       set.Counter("rollcall_drains_cut_total"),
 		shedLate:        set.Counter(`rollcall_logins_shed_total{reason="late"}`),
 		shedFull:        set.Counter(`rollcall_logins_shed_total{reason="full"}`),
 		barredUser:      set.Counter(`rollcall_logins_barred_total{by="user"}`),

@@ -43,7 +43,7 @@ type Session struct {
 	sigEndS uint32 // when the link must end with its UserSig, Unix seconds; 0 = never
 	app     uint32
 
-	rest     uint16 // bytes of an incomplete frame that Data left with its caller; with flagSkip, of a frame that are to come and to be discarded
+	rest     uint16 // bytes of an incomplete frame that Data left with its caller; with flagSkip, of a frame that are to come and to be discarded; draining: discardUnits discarded
 	beats    uint16 // heartbeats to answer after LoginOK
 	platform presence.Platform
 	state    state

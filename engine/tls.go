@@ -38,6 +38,10 @@ func (x *secure) take(p []byte) (taken int) {
 	if fresh > 0 {
 		s.seen = moment(x.loop.now.AfterMS) // any bytes are life
 	}
+	if s.state == stateDraining {
+		x.loop.discard(s, len(p))
+		return len(p)
+	}
 	if !s.reads() {
 		return len(p) // nothing that it says counts, nor is it answered
 	}

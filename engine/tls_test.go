@@ -558,6 +558,22 @@ func TestTLSLateHandshake(t *testing.T) {
 	}
 }
 
+// Nor may a client over TLS send on and on after its link's end.
+func TestTLSSendsOnAfterTheEnd(t *testing.T) {
+	k := secureRig(t).openSecured()
+	k.logIn()
+	k.core.ForcedOffline(noticesOf(k.s.id))
+	k.run()
+	k.arrive(make([]byte, maxDiscarded))
+	if k.s.state != stateDraining {
+		t.Fatalf("%v", k.s.state)
+	}
+	k.arrive(make([]byte, discardUnit))
+	if got := k.count("rollcall_drains_cut_total"); k.s.state != stateFree || !k.conn.closed || got != "1" {
+		t.Errorf("%v, closed %v, %s cut", k.s.state, k.conn.closed, got)
+	}
+}
+
 // Any bytes of the wire are life, those of a record that is not complete too.
 func TestTLSBytesAreLife(t *testing.T) {
 	k := secureRig(t).openSecured()
