@@ -19,6 +19,10 @@ const (
 	maxAcceptPause = time.Second
 	maxLinger      = time.Second // how long a closed connection's input is drained
 	maxLingerBytes = 8 << 20
+	// So much of it is read at a time, with a pause: enough that a client soon is through with a body that is too
+	// long, and too little for a crowd that sends nothing else to keep the processor busy.
+	lingerStep  = 64 << 10
+	lingerPause = 7 * time.Millisecond
 	// sendBuffer is what the kernel may hold for a caller that does not read; by itself
 	// it takes up to 4 MB. The answer about 500 users has some 60 KiB.
 	sendBuffer = 128 << 10
@@ -194,10 +198,20 @@ func (c *conn) Close() error {
 	defer c.l.forget(c)
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.lingers.Load() && half.CloseWrite() == nil {
 		if c.Conn.SetReadDeadline(time.Now().Add(maxLinger)) == nil {
-			_, _ = io.CopyN(io.Discard, c.Conn, maxLingerBytes)
+			c.drain()
 		}
 	}
 	return c.Conn.Close()
+}
+
+// drain discards what comes, until the read deadline.
+func (c *conn) drain() {
+	for range maxLingerBytes / lingerStep {
+		if _, err := io.CopyN(io.Discard, c.Conn, lingerStep); err != nil {
+			return
+		}
+		time.Sleep(lingerPause)
+	}
 }
 
 // linger makes the connection under c drain its input when it is closed.
