@@ -53,7 +53,7 @@ type Config struct {
 	TLSHandshakeTimeout    time.Duration
 	TLSHandshakes          int
 	TLSHandshakesQueued    int
-	TLSHandshakesComputing int // 0 = one per core
+	TLSHandshakesComputing int // 0 = one per two cores
 
 	Node         uint32
 	DataDir      string

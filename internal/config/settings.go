@@ -46,7 +46,7 @@ var settings = []setting{
 		integer(func(c *Config) *int { return &c.TLSHandshakes }, 1, 1<<16)},
 	{"tls-handshakes-queued", "number", "4096", "", "TLS handshakes beyond those that may wait, 1 to 65536. To make room for them the client is let go that has let its handshake wait longest, if longer than 1 s.",
 		integer(func(c *Config) *int { return &c.TLSHandshakesQueued }, 1, 1<<16)},
-	{"tls-handshakes-computing", "number", "0", "", "TLS handshakes that compute at once, up to 1024; those that wait for their clients do not. 0 = one per core.",
+	{"tls-handshakes-computing", "number", "0", "", "TLS handshakes that compute at once, up to 1024; those that wait for their clients do not. 0 = one per two cores.",
 		integer(func(c *Config) *int { return &c.TLSHandshakesComputing }, 0, 1024)},
 	{"admin-token-file", "file", "", "", "File with the bearer token of the console: 16 to 256 printable characters without spaces. Needed unless the admin listeners are `off`; with `dev` the default token is `dev`.",
 		text(func(c *Config) *string { return &c.AdminTokenFile })},

@@ -16,8 +16,8 @@ type Options struct {
 	// Timeout is how long a handshake may take from its complete ClientHello on,
 	// the wait for its turn included. Default 5 s.
 	Timeout time.Duration
-	// Compute is how many handshakes compute at the same time. Default: one for
-	// each core.
+	// Compute is how many handshakes compute at the same time. Default: one for two
+	// cores, so that those who are there already do not wait for those who come.
 	Compute int
 	// MaxHandshakes bounds those that have a goroutine: they compute, wait to, or
 	// wait for their clients. Each takes some 40 KB. Default 1,024.
@@ -35,7 +35,7 @@ type Options struct {
 
 func (o *Options) validate() error {
 	orDefault(&o.Timeout, 5*time.Second)
-	orDefault(&o.Compute, runtime.GOMAXPROCS(0))
+	orDefault(&o.Compute, max(1, runtime.GOMAXPROCS(0)/2))
 	orDefault(&o.MaxHandshakes, 1024)
 	orDefault(&o.MaxQueued, 4096)
 	orDefault(&o.Patience, time.Second)
