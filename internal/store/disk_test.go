@@ -481,6 +481,9 @@ func TestBallastAtStart(t *testing.T) {
 	if got := content(t, s); got != "ua=1" {
 		t.Errorf("the store holds %q", got)
 	}
+	if _, err := mem.Stat("store/" + ballastFile); err != nil {
+		t.Errorf("the ballast is not laid again: %v", err)
+	}
 }
 
 // A handle that fails while the store is being closed tells everybody, and is

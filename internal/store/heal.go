@@ -158,14 +158,28 @@ func (s *Store) reopen(old *handle, restore []keyValue) error {
 	return nil
 }
 
-// install makes h the store's handle, unless it has failed already.
-func (s *Store) install(h *handle) error {
+// take makes h the store's handle, unless it has failed already.
+func (s *Store) take(h *handle) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.takeLocked(h)
+}
+
+func (s *Store) takeLocked(h *handle) error {
 	if err := h.isFailed(); err != nil {
 		return err
 	}
 	s.handle = h
+	return nil
+}
+
+// install takes h, and the store takes writes again.
+func (s *Store) install(h *handle) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.takeLocked(h); err != nil {
+		return err
+	}
 	s.turnLocked(stateOK, nil)
 	return nil
 }

@@ -225,7 +225,7 @@ func (s *Store) openFirst() (*handle, error) {
 		return nil, err
 	}
 	if err = h.setFormat(); err == nil {
-		err = s.install(h)
+		err = s.take(h)
 	}
 	if err != nil {
 		_ = h.discard() // err says why
@@ -357,7 +357,7 @@ func (s *Store) Checkpoint(dir string) error {
 func (s *Store) acquire() (*handle, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if s.closed {
+	if s.closed || s.handle == nil { // it is being opened
 		return nil, ErrClosed
 	}
 	s.handle.readers.add()
