@@ -22,7 +22,7 @@ const (
 	// So much of it is read at a time, with a pause: enough that a client soon is through with a body that is too
 	// long, and too little for a crowd that sends nothing else to keep the processor busy.
 	lingerStep  = 64 << 10
-	lingerPause = 7 * time.Millisecond
+	lingerPause = 5 * time.Millisecond // not more: timers are late, and it is to be done within maxLinger
 	// sendBuffer is what the kernel may hold for a caller that does not read; by itself
 	// it takes up to 4 MB. The answer about 500 users has some 60 KiB.
 	sendBuffer = 128 << 10
