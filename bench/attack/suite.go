@@ -11,7 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -335,18 +335,20 @@ func (t *trial) begin(ctx context.Context) (*underway, error) {
 	return &underway{func() map[string]int64 { return <-done }}, nil
 }
 
-// yield lets a process run only while nobody else wants the processor. A lower
-// priority would not do: a scheduler lets such a process end its slice, some
+// startYielding starts a program that runs only while nobody else wants the processor.
+// A lower priority would not do: a scheduler lets such a process end its slice, some
 // milliseconds, before it lets the server or the crowd have the core.
-func yield(pid int) error {
-	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
-	for _, t := range threads { // threads made later have it from these
-		id, _ := strconv.Atoi(t.Name())
-		if e := unix.SchedSetAttr(id, &unix.SchedAttr{Policy: unix.SCHED_IDLE}, 0); e != unix.ESRCH { // it ended meanwhile
-			err = errors.Join(err, e)
+func startYielding(cmd *exec.Cmd) error {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: a process has the policy of the thread that starts it, which ends with this goroutine
+		err := unix.SchedSetAttr(0, &unix.SchedAttr{Policy: unix.SCHED_IDLE}, 0)
+		if err == nil {
+			err = cmd.Start()
 		}
-	}
-	return err
+		started <- err
+	}()
+	return <-started
 }
 
 // spawn starts the attack in a process of its own, which prints a line once it is in place and,
@@ -368,13 +370,10 @@ func (t *trial) spawn(ctx context.Context) (*underway, error) {
 	}
 	var says bytes.Buffer
 	cmd.Stderr = &says
-	if err := cmd.Start(); err != nil {
+	if err := startYielding(cmd); err != nil {
 		return nil, err
 	}
 	context.AfterFunc(ctx, func() { in.Close() })
-	if err := yield(cmd.Process.Pid); err != nil {
-		t.wrong("the attacker does not yield: %v", err)
-	}
 	line := make([]byte, len(InPlace))
 	if _, err := io.ReadFull(out, line); err != nil {
 		in.Close()
