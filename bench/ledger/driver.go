@@ -70,10 +70,9 @@ func newDriver(o *Options, dir string) (*driver, error) {
 // cast makes apps, users with their devices, and the receiver. Who they are
 // depends on the seed alone.
 func (d *driver) cast() (err error) {
-	if d.receiver, err = newReceiver(d.o.Seed, webhookToken); err != nil {
+	if d.receiver, err = newReceiver(d.o.Seed, webhookToken, receiverTells{d.note, d.found, d.noted}); err != nil {
 		return err
 	}
-	d.receiver.note, d.receiver.wrong, d.receiver.hit = d.note, d.found, d.noted
 	for i := range d.o.Apps {
 		d.apps = append(d.apps, newTenant(d, uint32(1_500_000_000+i)))
 	}

@@ -22,12 +22,10 @@ import (
 // receiver is the backend that the webhook tells. It writes down each request
 // before it answers, and at times does not answer well, or is not there.
 type receiver struct {
+	receiverTells
 	addr  string // for all its life
 	token string
-	note  func(app uint32, user string, r Receipt) error // hands over what has arrived
-	wrong func(kind, format string, args ...any)
 	count atomic.Int64 // requests that have arrived
-	hit   func(n int64)
 
 	mu     sync.Mutex
 	rng    *rand.Rand
@@ -38,12 +36,19 @@ type receiver struct {
 	done   sync.WaitGroup
 }
 
-func newReceiver(seed uint64, token string) (*receiver, error) {
+// receiverTells is what a receiver calls, on any goroutine.
+type receiverTells struct {
+	note  func(app uint32, user string, r Receipt) error // hands over what has arrived
+	wrong func(kind, format string, args ...any)
+	hit   func(n int64) // at the n-th request
+}
+
+func newReceiver(seed uint64, token string, to receiverTells) (*receiver, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("webhook receiver: %w", err)
 	}
-	r := &receiver{addr: l.Addr().String(), token: token, rng: rand.New(rand.NewPCG(seed, 'r')), phase: receiverPhase{receiverGood, 50}}
+	r := &receiver{receiverTells: to, addr: l.Addr().String(), token: token, rng: rand.New(rand.NewPCG(seed, 'r')), phase: receiverPhase{receiverGood, 50}}
 	r.serve(l)
 	return r, nil
 }

@@ -30,13 +30,8 @@ func (s *stand) seen() (receipts []Receipt, violations []string) {
 }
 
 func newStand(t *testing.T) *stand {
-	r, err := newReceiver(1, "secret")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(r.close)
-	s := &stand{receiver: r}
-	r.note = func(app uint32, user string, receipt Receipt) error {
+	s := &stand{}
+	note := func(app uint32, user string, receipt Receipt) error {
 		if app != 7 || user != "alice" {
 			return fmt.Errorf("user %q of app %d", user, app)
 		}
@@ -45,10 +40,17 @@ func newStand(t *testing.T) *stand {
 		s.receipts = append(s.receipts, receipt)
 		return nil
 	}
-	r.wrong = func(kind, format string, args ...any) {
+	wrong := func(kind, format string, args ...any) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		s.violations = append(s.violations, fmt.Sprintf(format, args...))
 	}
-	r.hit = func(int64) {}
+	r, err := newReceiver(1, "secret", receiverTells{note, wrong, func(int64) {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.close)
+	s.receiver = r
 	return s
 }
 
