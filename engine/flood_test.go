@@ -143,10 +143,23 @@ func TestSendsOnAfterTheEnd(t *testing.T) {
 			if k.wantState("draining"); k.conn.closed || k.count(cut) != "0" {
 				t.Fatalf("closed %v, %s cut", k.conn.closed, k.count(cut))
 			}
-			k.send(make([]byte, discardUnit)...)
+			k.send(make([]byte, 1)...)
 			if k.wantState("free"); !k.conn.closed || k.count(cut) != "1" {
 				t.Errorf("closed %v, %s cut", k.conn.closed, k.count(cut))
 			}
 		})
+	}
+}
+
+// What was held or to be skipped when the link ended does not count against its client.
+func TestLittleBehindAnUnfinishedFrame(t *testing.T) {
+	k := openNativeIn(t, func(*Options) {})
+	k.send(codec.AppendHeader(nil, 40, codec.FlagOptional, 60_000)...)
+	k.send(make([]byte, 100)...)
+	k.core.ForcedOffline(noticesOf(k.s.id))
+	k.run()
+	k.send(make([]byte, maxDiscarded)...)
+	if k.wantState("draining"); k.s.discarded() != maxDiscarded {
+		t.Errorf("%d bytes discarded, want %d", k.s.discarded(), maxDiscarded)
 	}
 }

@@ -170,7 +170,7 @@ func (l *Loop) data(s *Session, p []byte) (taken int) {
 	case stateFree:
 		return len(p)
 	case stateDraining:
-		l.tally.received += len(p)
+		l.tally.received += len(p) // what was held when the link ended is counted twice
 		l.discard(s, len(p))
 		return len(p)
 	}
@@ -216,20 +216,16 @@ func (l *Loop) data(s *Session, p []byte) (taken int) {
 // that sends on and on is not listening.
 const maxDiscarded = 512 << 10
 
-// discardUnit is what Session.rest counts of it. A read of less is let pass: who
-// sends so little at a time does not get far within DrainTimeout.
-const discardUnit = 16
-
 // discard takes n bytes of a client whose link has ended. They are read so that a
 // RST, the kernel's answer to a close with unread bytes, does not destroy the last
 // frame on its way; a client that sends on and on gets it.
 func (l *Loop) discard(s *Session, n int) {
-	if n /= discardUnit; n > maxDiscarded/discardUnit-int(s.rest) {
+	if n += s.discarded(); n > maxDiscarded {
 		l.core.m.drainsCut.Inc()
 		l.close(s, 0) // why is counted
 		return
 	}
-	s.rest += uint16(n)
+	s.setDiscarded(n)
 }
 
 // reads reports whether what the client sends still means something.

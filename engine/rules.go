@@ -146,7 +146,8 @@ func (s *Session) drain(why closeReason, fx *effects) {
 // drainGone is drain without a Leave: the link has no instance, or keeps it.
 func (s *Session) drainGone(why closeReason, fx *effects) {
 	s.state = stateDraining
-	s.hold(0)
+	s.hold(0) // no flagSkip
+	s.setDiscarded(0)
 	fx.end, fx.why = endDrain, why
 }
 

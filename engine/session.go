@@ -10,7 +10,7 @@ import (
 //	 |                         |                           |                  |
 //	 +---------- refused, fault, notice, stop -------------+---- LogoutOK ----+
 //	                           v
-//	                        draining --client closed, or DrainTimeout--> free
+//	                        draining --client closed, DrainTimeout or maxDiscarded--> free
 //
 // FIN, RST, silence and a slow reader lead from any state to free.
 type state uint8
@@ -21,7 +21,7 @@ const (
 	stateDeciding              // the Directory has the login, or it waits for its turn (flagWaiting)
 	stateOnline                // the link stands for an Online instance
 	stateLeaving               // the Directory has the logout
-	stateDraining              // told why it ends; FIN is sent as soon as all is written; what comes in is discarded
+	stateDraining              // told why it ends; FIN is sent as soon as all is written; what comes in is discarded, up to maxDiscarded
 )
 
 var stateNames = [...]string{"free", "new", "deciding", "online", "leaving", "draining"}
@@ -43,8 +43,8 @@ type Session struct {
 	sigEndS uint32 // when the link must end with its UserSig, Unix seconds; 0 = never
 	app     uint32
 
-	rest     uint16 // bytes of an incomplete frame that Data left with its caller; with flagSkip, of a frame that are to come and to be discarded; draining: discardUnits discarded
-	beats    uint16 // heartbeats to answer after LoginOK
+	rest     uint16 // bytes of an incomplete frame that Data left with its caller; with flagSkip, of a frame that are to come and to be discarded; draining: see discarded
+	beats    uint16 // heartbeats to answer after LoginOK; draining: see discarded
 	platform presence.Platform
 	state    state
 	flags    flags
@@ -91,6 +91,12 @@ func (s *Session) hold(n int) {
 	s.rest = uint16(n)
 	s.flags &^= flagSkip
 }
+
+// discarded is how many bytes came of a client whose link has ended. A draining
+// session has no other use for rest and beats.
+func (s *Session) discarded() int { return int(s.beats)<<16 | int(s.rest) }
+
+func (s *Session) setDiscarded(n int) { s.beats, s.rest = uint16(n>>16), uint16(n) }
 
 // skip notes that the n bytes to come mean nothing.
 func (s *Session) skip(n int) {

@@ -568,7 +568,7 @@ func TestTLSSendsOnAfterTheEnd(t *testing.T) {
 	if k.s.state != stateDraining {
 		t.Fatalf("%v", k.s.state)
 	}
-	k.arrive(make([]byte, discardUnit))
+	k.arrive(make([]byte, 1))
 	if got := k.count("rollcall_drains_cut_total"); k.s.state != stateFree || !k.conn.closed || got != "1" {
 		t.Errorf("%v, closed %v, %s cut", k.s.state, k.conn.closed, got)
 	}
