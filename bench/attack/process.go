@@ -1,19 +1,19 @@
 package attack
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/rollcall-im/rollcall/bench"
 )
 
 // appID is the suite's app. It is no development app: what protects a server is
@@ -106,48 +106,18 @@ func (p *process) moreListeners(binary string) ([]string, error) {
 	return flags, err
 }
 
-// startTimeout is how long a server may take until it says where it listens.
-const startTimeout = time.Minute
-
+// listening learns where the server listens.
 func (p *process) listening(ctx context.Context, out *os.File) error {
-	line := make(chan string, 1)
-	go func() {
-		defer out.Close()
-		r := bufio.NewReader(out)
-		text, _ := r.ReadString('\n')
-		line <- text
-		_, _ = io.Copy(io.Discard, r)
-	}()
-	late := time.NewTimer(startTimeout)
-	defer late.Stop()
-	select {
-	case text := <-line:
-		for _, word := range strings.Fields(text) {
-			name, addr, _ := strings.Cut(word, "=")
-			switch name {
-			case "native":
-				p.target.Native = addr
-			case "ws":
-				p.target.WS = addr
-			case "mqtt":
-				p.target.MQTT = addr
-			case "native-tls":
-				p.target.NativeTLS = addr
-			case "api":
-				p.target.API = addr
-			case "admin":
-				p.target.Admin = addr
-			}
-		}
-		if p.target.Native == "" || p.target.WS == "" || p.target.API == "" || p.target.Admin == "" {
-			return fmt.Errorf("the server says %q", text)
-		}
-		return nil
-	case <-late.C:
-		return fmt.Errorf("the server was not ready after %v", startTimeout)
-	case <-ctx.Done():
-		return ctx.Err()
+	at, err := bench.Listening(ctx, out)
+	if err != nil {
+		return err
 	}
+	t := &p.target
+	t.Native, t.WS, t.MQTT, t.NativeTLS, t.API, t.Admin = at["native"], at["ws"], at["mqtt"], at["native-tls"], at["api"], at["admin"]
+	if t.Native == "" || t.WS == "" || t.API == "" || t.Admin == "" {
+		return fmt.Errorf("the server says that it listens on %v", at)
+	}
+	return nil
 }
 
 // stopTimeout is how long a clean stop may take.

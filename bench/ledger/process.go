@@ -1,19 +1,18 @@
 package ledger
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/rollcall-im/rollcall/bench"
 )
 
 // process is one life of the server.
@@ -28,9 +27,6 @@ type process struct {
 
 	native, api, admin string // once it is ready
 }
-
-// startTimeout is how long the server may take until it prints its listeners.
-const startTimeout = 60 * time.Second
 
 // spawn starts the server. Its log goes to dir/server.log, behind that of earlier lives.
 func spawn(binary, dir string, life int, flags []string) (*process, error) {
@@ -62,41 +58,18 @@ func spawn(binary, dir string, life int, flags []string) (*process, error) {
 	return p, nil
 }
 
-// ready reads the line that tells the listeners. False: the process ended before.
+// ready learns where the server listens. False: the process ended before.
 func (p *process) ready(ctx context.Context) (bool, error) {
-	line := make(chan string, 1)
-	go func() {
-		defer p.stdout.Close()
-		r := bufio.NewReader(p.stdout)
-		text, _ := r.ReadString('\n')
-		line <- text
-		_, _ = io.Copy(io.Discard, r)
-	}()
-	late := time.NewTimer(startTimeout)
-	defer late.Stop()
-	select {
-	case text := <-line:
-		for _, word := range strings.Fields(text) {
-			name, addr, _ := strings.Cut(word, "=")
-			switch name {
-			case "native":
-				p.native = addr
-			case "api":
-				p.api = "http://" + addr
-			case "admin":
-				p.admin = "http://" + addr
-			}
-		}
-		if p.native != "" && p.api != "" && p.admin != "" {
-			return true, nil
-		}
+	at, err := bench.Listening(ctx, p.stdout)
+	if err != nil {
+		return false, err
+	}
+	if at["native"] == "" || at["api"] == "" || at["admin"] == "" {
 		<-p.ended
 		return false, nil
-	case <-late.C:
-		return false, fmt.Errorf("the server was not ready after %v", startTimeout)
-	case <-ctx.Done():
-		return false, ctx.Err()
 	}
+	p.native, p.api, p.admin = at["native"], "http://"+at["api"], "http://"+at["admin"]
+	return true, nil
 }
 
 // kill ends the process at once.
