@@ -118,7 +118,7 @@ fuzz: ## every fuzz target, FUZZTIME each, FUZZJOBS of them side by side
 	FUZZTIME=$(FUZZTIME) testdata/fuzz/run
 
 mutants: ## apply each planted bug to a copy of the tree and show that the tests catch it
-	testdata/mutants/run
+	MUTANT_JOBS=$${MUTANT_JOBS:-$$(nproc)} testdata/mutants/run
 
 smoke: build ## run every bench scenario against the built server for some seconds, SECONDS_EACH=60 for a minute each
 	bench/smoke
