@@ -232,13 +232,7 @@ func TestTLSClientEndsAtOnce(t *testing.T) {
 					end.do(k)
 				}
 			}()
-			k.arrive(<-k.said) // the ClientHello
-			for len(k.conn.out) == 0 {
-				<-k.wake.asked
-				k.run()
-			}
-			k.tell <- slices.Clone(k.conn.out)
-			k.sent = len(k.conn.out)
+			k.greet()
 			k.arrive(slices.Concat(<-k.said, <-k.said)) // Finished, and the end
 			k.turn(func() bool { return k.s.state == stateFree || k.s.state == stateDraining })
 			k.wantCloses(end.reason, 1)
@@ -393,6 +387,17 @@ func (k *secured) turn(done func() bool) {
 	}
 }
 
+// greet lets the server answer the ClientHello, and the client hear that.
+func (k *secured) greet() {
+	k.arrive(<-k.said) // the ClientHello
+	for len(k.conn.out) == 0 {
+		<-k.wake.asked
+		k.run()
+	}
+	k.tell <- slices.Clone(k.conn.out)
+	k.sent = len(k.conn.out)
+}
+
 func (k *secured) arrive(p []byte) {
 	k.in = append(k.in, p...)
 	n := k.x.transport.data(k.in, k.core.Now())
@@ -515,13 +520,7 @@ func TestTLSSlowSenderBehindHandshake(t *testing.T) {
 			_, _ = k.client.Write(loginFrame(activeLogin("alice", codec.Android, "d1")))
 		}
 	}()
-	k.arrive(<-k.said) // the ClientHello
-	for len(k.conn.out) == 0 {
-		<-k.wake.asked
-		k.run()
-	}
-	k.tell <- slices.Clone(k.conn.out)
-	k.sent = len(k.conn.out)
+	k.greet()
 	last := slices.Concat(<-k.said, <-k.said, []byte{23, 3, 3, 0x40, 0}) // Finished, login, and a record that begins
 	k.arrive(last)
 	k.turn(func() bool { return k.s.state == stateOnline })
