@@ -92,7 +92,7 @@ func (p *process) moreListeners(binary string) ([]string, error) {
 	if err := errors.Join(err1, err2); err != nil || !overTLS {
 		return flags, err
 	}
-	cert, key, err := writeCertificate(p.dir)
+	cert, key, err := bench.WriteCertificate(p.dir)
 	flags = append(flags, "--tls-cert", cert, "--tls-key", key, "--listen-native-tls", "127.0.0.1:0")
 	for _, twin := range []string{"ws-tls", "mqtt-tls", "api-tls", "admin-tls"} {
 		has, err := offers(binary, twin)

@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	"github.com/rollcall-im/rollcall/bench"
 )
 
 func init() {
@@ -27,7 +29,7 @@ func startMosquitto(addr, dir string, secure bool) (*exec.Cmd, error) {
 	}
 	conf := fmt.Sprintf("listener %s %s\nallow_anonymous true\npersistence false\nmax_connections -1\nlog_type error\nuser root\n", port, host)
 	if secure {
-		cert, key, err := certificate(dir)
+		cert, key, err := bench.WriteCertificate(dir)
 		if err != nil {
 			return nil, err
 		}

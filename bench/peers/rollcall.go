@@ -54,7 +54,7 @@ func rollcall(listener string, protocol bench.Protocol, secure bool) *peer {
 			}
 		}
 		if secure {
-			cert, key, err := certificate(dir)
+			cert, key, err := bench.WriteCertificate(dir)
 			if err != nil {
 				return nil, err
 			}
